@@ -1,0 +1,1 @@
+"""raytrain: pretrain location encoders against several unpaired modalities with Ray."""
