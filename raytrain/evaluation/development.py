@@ -1,0 +1,57 @@
+"""The few probes that end a training run, and what to do when they are bad."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from raytrain.evaluation.probes import Encoder
+from raytrain.evaluation.scoring import Budget, Scores, score
+from raytrain.evaluation.tasks import Task
+
+TRAINED, UNTRAINED = "trained encoder", "untrained encoder"
+TOLERANCE = 0.02  # of the mean over tasks: less is within what other splits would give
+
+
+def development_probes(
+    encoder: Encoder,
+    untrained: Encoder,
+    tasks: Sequence[Task],
+    *,
+    budgets: Sequence[Budget] = (None, 300),
+    seeds: int = 3,
+    max_labels: int = 3000,
+) -> Scores:
+    """Score an encoder beside the same encoder untrained and the label baselines, in seconds.
+
+    Rows: label-kNN, inverse distance, untrained encoder, trained encoder; blocks of 10 degrees. At
+    most `max_labels` labels a task and few seeds, so it says where a run stands; a table to be
+    reported needs `score` with all labels and five seeds or more. `.settings` says what was used.
+    """
+    fewer = [
+        task.subset(np.linspace(0, len(task.y) - 1, min(max_labels, len(task.y))).astype(np.int64))
+        for task in tasks
+    ]
+    return score({UNTRAINED: untrained, TRAINED: encoder}, fewer, budgets=budgets, seeds=seeds)
+
+
+def verdict(scores: Scores) -> str | None:
+    """A warning that says what to do, when training left the encoder worse than it began.
+
+    Looks at the mean over tasks at every budget; differences within TOLERANCE pass.
+    """
+    worse = []
+    for budget in scores.budgets:
+        trained, untrained = scores.mean(TRAINED, budget), scores.mean(UNTRAINED, budget)
+        if trained < untrained - TOLERANCE:
+            labels = "all labels" if budget is None else f"{budget} labels"
+            worse.append(f"{trained:.3f} against {untrained:.3f} with {labels}")
+    if not worse:
+        return None
+    return (
+        "The trained encoder's probes are below the untrained encoder's: "
+        + "; ".join(worse)
+        + ". It learned to tell places apart, not what they are like, which a falling loss hides. "
+        "What helps: more distinct places a modality (hundreds of thousands, drawn anew instead of "
+        "repeated), fewer steps or a lower learning rate, a softer logit scale (fixed at 10), "
+        "and regression beside contrast."
+    )
