@@ -1,0 +1,93 @@
+"""Image networks of the towers: a small one of our own, and any of timm's."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raytrain.encoders.weights import load_exactly, read_weights
+
+
+class SmallCNN(nn.Sequential):
+    """Stages that halve the image and double the channels, the mean over what is left, one linear
+    layer. GroupNorm with one group: nothing depends on the rest of the batch."""
+
+    def __init__(self, in_chans: int, width: int, stages: int, dim: int) -> None:
+        layers: list[nn.Module] = []
+        for stage in range(stages):
+            channels = width * 2**stage
+            layers += [
+                nn.Conv2d(in_chans, channels, 3, stride=2, padding=1),
+                nn.GroupNorm(1, channels),
+                nn.GELU(),
+            ]
+            in_chans = channels
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_chans, dim))
+
+
+class TimmBackbone(nn.Module):
+    """A network of timm's without its classifier; images are resized if it takes one size only."""
+
+    def __init__(self, name: str, shape: Sequence[int], weights: str | None, frozen: bool) -> None:
+        super().__init__()
+        self.frozen = frozen
+        model = _create(name, shape[0])
+        self.model: nn.Module = model
+        published: dict[str, Any] = dict(model.pretrained_cfg)  # what timm knows of the network
+        size = tuple(published["input_size"][-2:])
+        self.input_px = size if published["fixed_input_size"] else None
+        if weights is not None:
+            stored = read_weights(weights)
+            _adapt(stored, self.model.state_dict(), published)
+            load_exactly(self.model, stored, f"timm tower {name}, {weights}")
+        self.requires_grad_(not frozen).eval()
+        with torch.no_grad():
+            self.dim = self.forward(torch.zeros(1, *shape)).shape[1]
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b features"]:
+        if self.input_px is not None and image.shape[-2:] != self.input_px:
+            image = F.interpolate(image, self.input_px, mode="bilinear", antialias=True)
+        features: Tensor = self.model(image)
+        return features
+
+
+def _create(name: str, in_chans: int) -> Any:
+    """A network by timm's name with random weights; nothing is ever downloaded."""
+    import timm
+
+    if ":" in name:
+        raise ValueError(
+            f"timm tower {name}: names with ':' would be fetched from a hub; give the plain "
+            "architecture as `name` and its file as `weights`"
+        )
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(
+            f"timm has no network {name!r}; nearest: {', '.join(near) or 'none'} "
+            "(all: timm.list_models())"
+        )
+    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_chans)
+
+
+def _adapt(stored: dict[str, Tensor], wanted: dict[str, Tensor], published: dict[str, Any]) -> None:
+    """Leave the classifier out of stored weights, and fit a first layer for RGB to the channels."""
+    from timm.models import adapt_input_conv
+
+    for head in _names(published.get("classifier")):
+        stored.pop(f"{head}.weight", None)
+        stored.pop(f"{head}.bias", None)
+    for first in (f"{layer}.weight" for layer in _names(published.get("first_conv"))):
+        if first in stored and stored[first].shape[1] != wanted[first].shape[1]:
+            stored[first] = adapt_input_conv(wanted[first].shape[1], stored[first])
+
+
+def _names(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())

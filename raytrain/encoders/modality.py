@@ -1,0 +1,147 @@
+"""Towers: an observation of one modality to its embedding, and to its target for regression."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from raytrain.encoders.images import SmallCNN, TimmBackbone
+from raytrain.encoders.networks import MLPConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """The shape of one observation, [channels, height, width] for an image or [columns] for a
+    vector, and mean and standard deviation by its first axis (None: taken as they are)."""
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionConfig:
+    """One linear layer, for features of a frozen encoder that were computed beforehand."""
+
+    kind: Literal["projection"] = "projection"
+
+    def build(self, field: FieldSpec, dim: int) -> "Tower":
+        return Tower(field, nn.Sequential(nn.Flatten(), nn.Linear(field.size, dim)), dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPTowerConfig:
+    """A multi-layer perceptron, for vectors."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = 256
+    hidden_layers: int = 2
+    residual: bool = False
+
+    def build(self, field: FieldSpec, dim: int) -> "Tower":
+        layers = MLPConfig(
+            width=self.width, hidden_layers=self.hidden_layers, residual=self.residual
+        )
+        return Tower(field, nn.Sequential(nn.Flatten(), layers.build(field.size, dim)), dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CNNConfig:
+    """A small convolutional network for tiles of about 16 to 64 px, quick on a CPU.
+
+    `target_px`: an image's regression target is its mean over a grid of so many cells a side.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    width: int = 32
+    stages: int = 3
+    target_px: int = 4
+
+    def build(self, field: FieldSpec, dim: int) -> "Tower":
+        _need_image(field, self.kind)
+        network = SmallCNN(field.shape[0], self.width, self.stages, dim)
+        return Tower(field, network, dim, self.target_px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Any image network of `timm` by name, with a linear layer to the embedding behind it.
+
+    Weights come from the file that `weights` names (.safetensors or .pth; path or URL), never from
+    anywhere else; without it they are random. `frozen` keeps the network as it is, in eval mode.
+    """
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    weights: str | None = None
+    frozen: bool = False
+    target_px: int = 4
+
+    def build(self, field: FieldSpec, dim: int) -> "Tower":
+        _need_image(field, self.kind)
+        backbone = TimmBackbone(self.name, field.shape, self.weights, self.frozen)
+        network = nn.Sequential(backbone, nn.Linear(backbone.dim, dim))
+        return Tower(field, network, dim, self.target_px)
+
+
+TowerConfig = ProjectionConfig | MLPTowerConfig | CNNConfig | TimmConfig
+
+
+class Tower(nn.Module):
+    """Standardises an observation by its field's mean and deviation, then embeds it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, field: FieldSpec, network: nn.Module, dim: int, target_px: int | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.dim, self.target_px = network, dim, target_px
+        self.target_dim = field.shape[0] * target_px**2 if target_px else field.size
+        mean = torch.tensor(field.mean or [0.0] * field.shape[0])
+        std = torch.tensor(field.std or [1.0] * field.shape[0])
+        if len(mean) != field.shape[0] or len(std) != field.shape[0]:
+            raise ValueError(
+                f"a field of shape {field.shape} needs {field.shape[0]} means and deviations, "
+                f"one for each entry of its first axis; got {len(mean)} and {len(std)}"
+            )
+        per_channel = (-1, *[1] * (len(field.shape) - 1))
+        self.register_buffer("mean", mean.reshape(per_channel))
+        # A constant channel has deviation 0 and stays at 0.
+        self.register_buffer("std", torch.where(std > 0, std, 1.0).reshape(per_channel))
+
+    def forward(self, observation: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b dim"]:
+        """Embeddings, not of unit length, of observations in the units of the shard."""
+        embedding: Tensor = self.network(self.standardise(observation))
+        return embedding
+
+    def standardise(self, observation: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        return (observation.to(self.mean.dtype) - self.mean) / self.std
+
+    def target(self, observation: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b t"]:
+        """What a head predicts: standardised, an image averaged over a grid by channel."""
+        values = self.standardise(observation)
+        if self.target_px is not None:
+            values = F.adaptive_avg_pool2d(values, self.target_px)
+        return values.flatten(1)
+
+
+def _need_image(field: FieldSpec, kind: str) -> None:
+    if not field.is_image:
+        raise ValueError(
+            f"a {kind} tower reads images [channels, height, width], but the field has shape "
+            f"{list(field.shape)}; use kind: mlp or projection"
+        )
