@@ -1,0 +1,95 @@
+"""Bytes at rest: a local path or any fsspec URL (s3://…), read whole and written atomically."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+
+class StorageError(OSError):
+    """A store that refused or could not be reached; the message names the URL and the way out."""
+
+
+def join(url: str, *names: str) -> str:
+    """`url/name/…` for paths and URLs alike; a name that is absolute or a URL replaces the rest."""
+    for name in names:
+        url = name if "://" in name or name.startswith("/") else f"{url.rstrip('/')}/{name}"
+    return url
+
+
+def read(url: str) -> bytes:
+    """The whole content. Raises FileNotFoundError or StorageError."""
+    if is_local(url):
+        return Path(url).read_bytes()
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        return bytes(filesystem.cat_file(path))
+
+
+def write(url: str, content: bytes) -> None:
+    """Write so that a reader sees the old content or the new one, never a part. Makes folders."""
+    if is_local(url):
+        path = Path(url)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with _explained(url):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            os.replace(part, path)
+        return
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem.pipe_file(path, content)  # object stores show an object once it is complete
+
+
+def size(url: str) -> int | None:
+    """Bytes, or None where there is no such file."""
+    try:
+        if is_local(url):
+            return Path(url).stat().st_size
+        with _explained(url):
+            filesystem, path = fsspec.core.url_to_fs(url)
+            return int(filesystem.info(path)["size"])
+    except FileNotFoundError:
+        return None
+
+
+def remove(url: str) -> None:
+    """Delete a file where there is one."""
+    if is_local(url):
+        Path(url).unlink(missing_ok=True)
+    elif size(url) is not None:
+        with _explained(url):
+            filesystem, path = fsspec.core.url_to_fs(url)
+            filesystem.rm_file(path)
+
+
+def is_local(url: str) -> bool:
+    """A path of this machine rather than a URL."""
+    return "://" not in url
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise StorageError(f"{url}: access refused ({error}). {_advice(url)}") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise StorageError(f"{url}: {type(error).__name__}: {error}. {_advice(url)}") from None
+    except Exception as error:  # botocore's errors share no base with OSError
+        if not type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp")):
+            raise
+        raise StorageError(f"{url}: {type(error).__name__}: {error}. {_advice(url)}") from None
+
+
+def _advice(url: str) -> str:
+    if url.startswith("s3://"):
+        return (
+            "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a server other than AWS, "
+            "AWS_ENDPOINT_URL, here and on every worker"
+        )
+    return "Check that the folder exists, may be written and has space left"
