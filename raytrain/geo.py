@@ -7,12 +7,14 @@ sphere. Arrays of places have shape [n, 2]. Rasters are equirectangular and nort
 import numpy as np
 from numpy.typing import NDArray
 
+from raytrain.errors import UserError
+
 Array = NDArray[np.float64]
 
 EARTH_RADIUS_KM = 6371.0088
 
 
-class CoordinateError(ValueError):
+class CoordinateError(UserError):
     """A coordinate that cannot be a place on Earth."""
 
 

@@ -14,11 +14,13 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from raytrain.errors import UserError
+
 T = TypeVar("T")
 Tree = dict[str, Any]
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting that does not exist or does not fit; the message holds its full dotted path."""
 
 

@@ -1,0 +1,193 @@
+"""Streams: one modality's shards as an endless, shuffled, resumable sequence of pairs.
+
+The shards of a modality are visited epoch after epoch, in an order drawn from (seed, epoch), and
+the rows of a visit in an order drawn from (seed, epoch, shard). Rank r of W makes the visits
+r, r + W, r + 2W, …, so that nothing is dropped where an epoch ends, and a position in the stream is
+a single number: the rows that each rank has taken since the run began.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray.data
+import ray.train
+from numpy.typing import NDArray
+from ray.data import DataIterator, Datasource, ReadTask
+from ray.data.block import BlockAccessor, BlockMetadata
+
+from raytrain.data.augment import AugmentConfig, augmented, centred
+from raytrain.data.shards import Manifest, Shard, ShardError, read_shard
+
+LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
+Columns = dict[str, NDArray[Any]]
+
+ROWS_PER_BLOCK = 2048
+CPUS_PER_READ = 0.25  # several streams share a core; whole-CPU tasks would starve each other
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A shard to read in an epoch, from its row number `skip` in that epoch's order on."""
+
+    shard: Shard
+    epoch: int
+    skip: int
+
+    @property
+    def rows(self) -> int:
+        return self.shard.samples - self.skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The plan of one modality's stream; reading happens in Ray Data's tasks."""
+
+    modality: str
+    url: str
+    manifest: Manifest
+    field: str
+    augment: AugmentConfig = AugmentConfig()
+    seed: int = 0
+    verify: bool = True
+    rows_done: int = 0  # taken by each rank before this start
+    rows_wanted: int = 0  # by each rank, from here to the end of the run
+
+    def visits(self, rank: int, world: int) -> Iterator[Visit]:
+        """The visits of one rank from `rows_done` on, endless."""
+        shards, skip = self.manifest.shards_of("train"), self.rows_done
+        number, epoch, order = rank, -1, np.arange(0)
+        while True:
+            if number // len(shards) != epoch:
+                epoch = number // len(shards)
+                order = self._rng(epoch).permutation(len(shards))
+            shard = shards[order[number % len(shards)]]
+            if skip < shard.samples:
+                yield Visit(shard, epoch, skip)
+            skip = max(0, skip - shard.samples)
+            number += world
+
+    def read(self, visit: Visit) -> Columns:
+        """The rows of a visit, augmented. The place of a row that cannot be used is taken by
+        another of the same visit, and STAND_IN holds the number of the shard (else -1)."""
+        shards = self.manifest.shards_of("train")
+        number = shards.index(visit.shard)
+        rng = self._rng(visit.epoch, number)
+        rows = rng.permutation(visit.shard.samples)[visit.skip :]
+        draws = rng.random((visit.shard.samples, 4))[visit.skip :]
+        columns, stand_in = self._rows(visit.shard, rows, verify=self.verify and visit.epoch == 0)
+        observation = columns[self.field]
+        if observation.ndim == 4:
+            observation = augmented(observation, draws, self.augment)
+        return {
+            LONLAT: columns[LONLAT],
+            OBSERVATION: observation,
+            STAND_IN: np.where(stand_in, number, -1).astype(np.int32),
+        }
+
+    def validation(self, places: int) -> Columns:
+        """The first `places` rows held out from training, without augmentation."""
+        parts: list[Columns] = []
+        for shard in self.manifest.shards_of("val"):
+            wanted = places - sum(len(part[LONLAT]) for part in parts)
+            if wanted > 0:
+                rows = np.arange(min(wanted, shard.samples))
+                parts.append(self._rows(shard, rows, self.verify)[0])
+        if not parts:
+            raise ShardError(f"{self.url}: no validation places; prepare the modality with more")
+        observation = np.concatenate([part[self.field] for part in parts])
+        if observation.ndim == 4:
+            observation = centred(observation, self.augment)
+        return {LONLAT: np.concatenate([p[LONLAT] for p in parts]), OBSERVATION: observation}
+
+    def dataset(self, rank: int, world: int) -> ray.data.Dataset:
+        """The rank's stream as a Ray Dataset, long enough for `rows_wanted`."""
+        chosen, rows = [], 0
+        for visit in self.visits(rank, world):
+            chosen.append(visit)
+            rows += visit.rows
+            if rows >= self.rows_wanted:
+                break
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True  # else batches come as tasks end
+        context.execution_options.verbose_progress = False
+        context.enable_progress_bars = False
+        context.execution_no_progress_timeout_s = -1  # SALT leaves a stream alone for an epoch
+        return ray.data.read_datasource(
+            _Visits(self, chosen),
+            override_num_blocks=len(chosen),
+            ray_remote_args={"num_cpus": CPUS_PER_READ},
+        )
+
+    def _rows(
+        self, shard: Shard, rows: NDArray[np.int64], verify: bool
+    ) -> tuple[Columns, NDArray[np.bool_]]:
+        fields = {self.field: self.manifest.field(self.field)}
+        columns, skipped = read_shard(
+            self.url, shard, fields, self.manifest.layout, verify=verify, rows=rows
+        )
+        stand_in = np.isin(rows, [bad.row for bad in skipped])
+        if skipped:
+            if stand_in.all():
+                reason = skipped[0].reason
+                raise ShardError(f"{self.url}/{shard.name}: no row can be used ({reason})")
+            index = np.flatnonzero(~stand_in)
+            fill = np.resize(np.arange(len(index)), int(stand_in.sum()))
+            source = np.empty(len(rows), np.int64)
+            source[index], source[stand_in] = np.arange(len(index)), fill
+            columns = {name: column[source] for name, column in columns.items()}
+        return columns, stand_in
+
+    def _rng(self, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(self.modality.encode()), *numbers])
+
+
+class _Visits(Datasource):  # type: ignore[misc]
+    """One read task a visit."""
+
+    def __init__(self, stream: Stream, visits: list[Visit]) -> None:
+        self.stream, self.visits = stream, visits
+
+    def get_name(self) -> str:
+        return self.stream.modality.capitalize()
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        return [self._task(visit) for visit in self.visits]
+
+    def _task(self, visit: Visit) -> ReadTask:
+        stream = self.stream
+
+        def read() -> Iterator[Any]:
+            columns = stream.read(visit)
+            for start in range(0, visit.rows, ROWS_PER_BLOCK):
+                block = {k: v[start : start + ROWS_PER_BLOCK] for k, v in columns.items()}
+                yield BlockAccessor.batch_to_arrow_block(block)
+
+        size = BlockMetadata(
+            num_rows=visit.rows, size_bytes=None, input_files=None, exec_stats=None
+        )
+        return ReadTask(read, size)
+
+
+class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]
+    """Splits streams over workers: each gets a Ray Dataset of its own visits, and executes it.
+
+    Ray's streaming_split would hand out blocks by one coordinator a data set, in an order that a
+    restart in mid-epoch does not repeat.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(datasets_to_split=[])
+
+    def configure(
+        self, datasets: Mapping[str, Stream], world_size: int, *_: Any, **__: Any
+    ) -> list[dict[str, DataIterator]]:
+        return [
+            {name: stream.dataset(rank, world_size).iterator() for name, stream in datasets.items()}
+            for rank in range(world_size)
+        ]

@@ -1,0 +1,142 @@
+"""The model that is pretrained: one location encoder, a tower and a head for each modality."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raytrain.batch import Batch
+from raytrain.encoders.location import LocationEncoder
+from raytrain.encoders.modality import Tower
+from raytrain.objective.collectives import sum_over_ranks
+from raytrain.objective.losses import (
+    Direction,
+    Embedded,
+    Negatives,
+    contrast,
+    regression,
+    weighted_mean,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitScaleConfig:
+    """The factor on cosine similarities (1 / temperature): a high one sharpens the contrast."""
+
+    init: float = 10.0
+    learned: bool = False
+    max: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.init <= self.max:
+            raise ValueError(f"logit_scale.init {self.init} must lie in (0, max = {self.max}]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is minimised: `contrast`, `regression`, or `both`, their sum with `regression_weight`.
+
+    `weights` scales a modality's share in both (default 1); `negatives` and `direction` are those
+    of objective.losses.contrast.
+    """
+
+    kind: Literal["contrast", "regression", "both"] = "both"
+    negatives: Negatives = "asymmetric"
+    direction: Direction = "both"
+    logit_scale: LogitScaleConfig = field(default_factory=LogitScaleConfig)
+    regression_weight: float = 1.0
+    weights: dict[str, float] = field(default_factory=dict)
+    head_width: int = 512
+
+
+class Loss(NamedTuple):
+    """The value to minimise and its parts by name, all scalars; each is this rank's share."""
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Float[Tensor, ""]]
+
+
+class Outputs(NamedTuple):
+    """All that the loss reads of the model: a pure function of these gives the loss."""
+
+    pairs: dict[str, Embedded]
+    logit_scale: Float[Tensor, ""]
+
+
+class Model(nn.Module):
+    """Embeds a batch; the loss is a function of the outputs, so that batches can be accumulated.
+
+    Under `contrast` there are no heads, under `regression` the towers only make targets.
+    """
+
+    def __init__(
+        self, location: LocationEncoder, towers: Mapping[str, Tower], objective: ObjectiveConfig
+    ) -> None:
+        super().__init__()
+        self.location, self.towers, self.objective = location, nn.ModuleDict(towers), objective
+        self.heads = nn.ModuleDict()
+        if objective.kind != "contrast":
+            for name, tower in towers.items():
+                self.heads[name] = _head(location.dim, objective.head_width, tower.target_dim)
+        if objective.kind == "regression":
+            self.towers.requires_grad_(False)
+        scale = objective.logit_scale
+        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(scale.init)))
+        self.log_logit_scale.requires_grad_(scale.learned and objective.kind != "regression")
+
+    def forward(self, batch: Batch) -> Outputs:
+        pairs = {name: self._embed(name, *batch[name]) for name in batch}
+        return Outputs(pairs, self.log_logit_scale.exp())
+
+    def _embed(self, name: str, lonlat_deg: Tensor, observation: Tensor) -> Embedded:
+        tower = self.towers[name]
+        assert isinstance(tower, Tower)
+        location = self.location(lonlat_deg)
+        none = location.new_empty((len(location), 0))
+        seen, prediction, target = none, none, none
+        if self.objective.kind != "regression":
+            seen = unit(tower(observation))
+        if self.objective.kind != "contrast":
+            prediction, target = self.heads[name](location), tower.target(observation)
+        return Embedded(unit(location), seen, prediction.float(), target.float())
+
+    def loss(self, outputs: Outputs) -> Loss:
+        """The objective on embedded pairs, with the negatives of every rank."""
+        config, parts = self.objective, {}
+        total = outputs.logit_scale.new_zeros(())
+        if config.kind != "regression":
+            scale = outputs.logit_scale
+            terms = contrast(outputs.pairs, scale, config.negatives, config.direction)
+            total = total + weighted_mean(terms, config.weights)
+            parts |= {f"contrast/{name}": term.detach() for name, term in terms.items()}
+        if config.kind != "contrast":
+            terms = regression(outputs.pairs)
+            total = total + config.regression_weight * weighted_mean(terms, config.weights)
+            parts |= {f"regression/{name}": term.detach() for name, term in terms.items()}
+        return Loss(total, {"loss": total.detach(), **parts})
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep the learned scale at most `max`; call after each optimizer step."""
+        self.log_logit_scale.clamp_(max=math.log(self.objective.logit_scale.max))
+
+
+def unit(rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """Rows scaled to unit length, in float32."""
+    return F.normalize(rows.float(), dim=-1)
+
+
+def mean_over_ranks(parts: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars averaged over ranks, in one message."""
+    ones = next(iter(parts.values())).new_ones(1)
+    total = sum_over_ranks(torch.cat([torch.stack([*parts.values()]).float(), ones]))
+    return dict(zip(parts, (total[:-1] / total[-1]).tolist(), strict=True))
+
+
+def _head(dim: int, width: int, out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, out))

@@ -1,0 +1,95 @@
+"""RunConfig: everything that a pretraining run is determined by."""
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Literal
+
+from raytrain.encoders.location import LocationEncoderConfig
+from raytrain.objective.methods import MethodConfig
+from raytrain.objective.model import ObjectiveConfig
+from raytrain.training.optim import OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which modalities, from where. `root` is `earth-mini` (embedded, prepared on first use),
+    `earth` (made by `python -m raytrain.prepare earth`), or a folder or URL of shards.
+
+    `modalities` are cards: names in datasets/ or paths of YAML files. Undecodable samples are
+    replaced by others, counted and shown; more than `max_skipped_share` of a modality is an error.
+    """
+
+    root: str = "earth-mini"
+    modalities: tuple[str, ...] = ("satellite", "vegetation", "atmosphere")
+    max_skipped_share: float = 0.001
+    verify: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and in what batches.
+
+    `batch` is the number of pairs of each modality in a step, over all workers; `places` sets it
+    by modality, and `batch_per_worker` in its stead scales it with the number of workers. `epochs`
+    replaces `steps` where it is given: see method.kind for what an epoch is. `accumulate` > 1
+    embeds the batch in so many parts to save memory; the negatives stay those of the whole batch.
+    """
+
+    steps: int = 600
+    epochs: int | None = None
+    batch: int = 1024
+    batch_per_worker: int | None = None
+    places: dict[str, int] = field(default_factory=dict)
+    accumulate: int = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: int = 200
+    validate_every: int = 200
+    validation_places: int = 2048
+    keep_checkpoints: int = 2
+    log_every: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """Ray workers. `workers: null` is one per GPU of the cluster, or one on CPUs."""
+
+    workers: int | None = None
+    gpu: bool | None = None
+    cpus_per_worker: float = 1
+    threads_per_worker: int | None = None
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """MLflow. Null leaves it out; metrics are in metrics.jsonl of the run either way."""
+
+    uri: str | None = "sqlite:///mlflow.db"
+    experiment: str = "raytrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One pretraining run. The defaults train MELT on earth-mini on a laptop in two minutes.
+
+    A run lives in `storage`/`name`, a folder or URL. The same name goes on where the run stopped;
+    without a name a new one is made. `overwrite` starts a run of that name from the beginning.
+    """
+
+    name: str | None = None
+    storage: str = "runs"
+    overwrite: bool = False
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    location: LocationEncoderConfig = field(default_factory=LocationEncoderConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def new_run_name(config: RunConfig) -> str:
+    """A name by method and time, as in melt-20260131-120000."""
+    return f"{config.method.kind}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
