@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from raytrain.errors import UserError
 from raytrain.geo import Array, as_lonlat
 
 
-class TaskError(ValueError):
+class TaskError(UserError):
     """A task that cannot be scored, with the way out."""
 
 
