@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,23 +10,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrain.encoders.weights import load_exactly, read_weights
+from raytrain.errors import UserError
 
 
 class SmallCNN(nn.Sequential):
-    """Stages that halve the image and double the channels, the mean over what is left, one linear
-    layer. GroupNorm with one group: nothing depends on the rest of the batch."""
+    """Patches of the tile, then stages that halve the size and double the channels, the mean over
+    what is left, and one linear layer. GroupNorm: no row depends on the rest of the batch."""
 
-    def __init__(self, in_chans: int, width: int, stages: int, dim: int) -> None:
-        layers: list[nn.Module] = []
-        for stage in range(stages):
-            channels = width * 2**stage
-            layers += [
-                nn.Conv2d(in_chans, channels, 3, stride=2, padding=1),
-                nn.GroupNorm(1, channels),
-                nn.GELU(),
-            ]
-            in_chans = channels
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_chans, dim))
+    def __init__(self, in_chans: int, patch_px: int, width: int, stages: int, dim: int) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(in_chans, width, patch_px, stride=patch_px)]
+        for channels in (width * 2**stage for stage in range(1, stages)):
+            layers += [nn.GroupNorm(1, channels // 2), nn.GELU()]
+            layers += [nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)]
+        channels = width * 2 ** (stages - 1)
+        layers += [nn.GroupNorm(1, channels), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(channels, dim))
 
 
 class TimmBackbone(nn.Module):
@@ -49,7 +47,7 @@ class TimmBackbone(nn.Module):
             self.dim = self.forward(torch.zeros(1, *shape)).shape[1]
         self.train()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "TimmBackbone":
         return super().train(mode and not self.frozen)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b features"]:
@@ -64,13 +62,13 @@ def _create(name: str, in_chans: int) -> Any:
     import timm
 
     if ":" in name:
-        raise ValueError(
+        raise UserError(
             f"timm tower {name}: names with ':' would be fetched from a hub; give the plain "
             "architecture as `name` and its file as `weights`"
         )
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(
+        raise UserError(
             f"timm has no network {name!r}; nearest: {', '.join(near) or 'none'} "
             "(all: timm.list_models())"
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raytrain.encoders.images import SmallCNN, TimmBackbone
 from raytrain.encoders.networks import MLPConfig
+from raytrain.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +62,23 @@ class MLPTowerConfig:
 class CNNConfig:
     """A small convolutional network for tiles of about 16 to 64 px, quick on a CPU.
 
-    `target_px`: an image's regression target is its mean over a grid of so many cells a side.
+    It reads the tile in patches of `patch_px`; each stage after the first halves the size and
+    doubles the width. The regression target is the tile's mean over a grid `target_px` cells wide.
     """
 
     kind: Literal["cnn"] = "cnn"
-    width: int = 32
-    stages: int = 3
+    patch_px: int = 4
+    width: int = 64
+    stages: int = 2
     target_px: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.patch_px, self.width, self.stages, self.target_px) < 1:
+            raise ValueError("patch_px, width, stages and target_px must be at least 1")
 
     def build(self, field: FieldSpec, dim: int) -> "Tower":
         _need_image(field, self.kind)
-        network = SmallCNN(field.shape[0], self.width, self.stages, dim)
+        network = SmallCNN(field.shape[0], self.patch_px, self.width, self.stages, dim)
         return Tower(field, network, dim, self.target_px)
 
 
@@ -81,6 +88,7 @@ class TimmConfig:
 
     Weights come from the file that `weights` names (.safetensors or .pth; path or URL), never from
     anywhere else; without it they are random. `frozen` keeps the network as it is, in eval mode.
+    The regression target is the image's mean over a grid `target_px` cells wide.
     """
 
     kind: Literal["timm"] = "timm"
@@ -88,6 +96,15 @@ class TimmConfig:
     weights: str | None = None
     frozen: bool = False
     target_px: int = 4
+
+    def __post_init__(self) -> None:
+        if self.target_px < 1:
+            raise ValueError(f"target_px is {self.target_px}; choose at least 1")
+        if self.frozen and self.weights is None:
+            raise ValueError(
+                f"{self.name} is frozen without weights and would stay random; set `weights` to a "
+                "file (.safetensors or .pth, path or URL), or `frozen: false`"
+            )
 
     def build(self, field: FieldSpec, dim: int) -> "Tower":
         _need_image(field, self.kind)
@@ -111,10 +128,10 @@ class Tower(nn.Module):
         super().__init__()
         self.network, self.dim, self.target_px = network, dim, target_px
         self.target_dim = field.shape[0] * target_px**2 if target_px else field.size
-        mean = torch.tensor(field.mean or [0.0] * field.shape[0])
-        std = torch.tensor(field.std or [1.0] * field.shape[0])
+        mean = torch.tensor(field.mean or [0.0] * field.shape[0], dtype=torch.float32)
+        std = torch.tensor(field.std or [1.0] * field.shape[0], dtype=torch.float32)
         if len(mean) != field.shape[0] or len(std) != field.shape[0]:
-            raise ValueError(
+            raise UserError(
                 f"a field of shape {field.shape} needs {field.shape[0]} means and deviations, "
                 f"one for each entry of its first axis; got {len(mean)} and {len(std)}"
             )
@@ -141,7 +158,7 @@ class Tower(nn.Module):
 
 def _need_image(field: FieldSpec, kind: str) -> None:
     if not field.is_image:
-        raise ValueError(
+        raise UserError(
             f"a {kind} tower reads images [channels, height, width], but the field has shape "
             f"{list(field.shape)}; use kind: mlp or projection"
         )

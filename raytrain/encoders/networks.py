@@ -22,6 +22,11 @@ class SirenConfig:
     w0_hidden: float = 1.0
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_layers(self.width, self.hidden_layers)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; choose from 0 up to, but not, 1")
+
     def build(self, dim_in: int, dim_out: int) -> "Siren":
         return Siren(dim_in, dim_out, self)
 
@@ -35,6 +40,9 @@ class MLPConfig:
     width: int = 512
     hidden_layers: int = 2
     residual: bool = False
+
+    def __post_init__(self) -> None:
+        _check_layers(self.width, self.hidden_layers)
 
     def build(self, dim_in: int, dim_out: int) -> "MLP":
         return MLP(dim_in, dim_out, self)
@@ -93,3 +101,8 @@ class MLP(nn.Module):
             x = x + update if self.residual else update
         embedding: Tensor = self.last(x)
         return embedding
+
+
+def _check_layers(width: int, hidden_layers: int) -> None:
+    if width < 1 or hidden_layers < 1:
+        raise ValueError(f"{hidden_layers} hidden layers {width} wide; choose at least 1 of each")

@@ -16,6 +16,10 @@ class SphericalHarmonicsConfig:
     kind: Literal["spherical_harmonics"] = "spherical_harmonics"
     degrees: int = 20
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.degrees <= 100:
+            raise ValueError(f"degrees is {self.degrees}; choose 1 to 100")
+
     def build(self) -> "SphericalHarmonics":
         return SphericalHarmonics(self.degrees)
 
@@ -52,10 +56,10 @@ class SphericalHarmonics(nn.Module):
     The integral of Y_lm Y_l'm' over the sphere is 1 for the same l, m and 0 otherwise, so values
     reach about sqrt(2l + 1) / 3.5.
 
-    Computed in float64 by the forward recurrence over l, for all m of a row at once and for a block
-    of points that stays in cache, then rounded once to float32: float32 recurrences lose three
-    digits near the poles by l = 40 and are no faster. Lon 180 and -180 give the same bits. There
-    is no gradient to coordinates. Recurrence: Holmes and Featherstone 2002, equations 11 to 13.
+    Computed in float64 by the forward recurrence over l (Holmes and Featherstone 2002, equations
+    11 to 13), for all m of a row at once and for a block of points that stays in cache, then
+    rounded once to float32: a float32 recurrence loses three digits near the poles by l = 40 and is
+    no faster. Lon 180 and -180 give the same bits. There is no gradient to coordinates.
     """
 
     _grow: Tensor
@@ -64,8 +68,6 @@ class SphericalHarmonics(nn.Module):
 
     def __init__(self, degrees: int) -> None:
         super().__init__()
-        if not 1 <= degrees <= 100:
-            raise ValueError(f"spherical harmonics: degrees is {degrees}; choose 1 to 100")
         self.degrees, self.dim = degrees, degrees**2
         l = torch.arange(degrees, dtype=torch.float64)[:, None, None]  # noqa: E741 (the field's name)
         m = torch.arange(degrees, dtype=torch.float64)[None, :, None]
@@ -89,7 +91,7 @@ class SphericalHarmonics(nn.Module):
         return columns.T
 
     def _fill(self, columns: Tensor, lonlat_deg: Tensor, rows: Tensor) -> None:
-        """Write the harmonics of one block of points [b, 2] to columns [l² , b]."""
+        """Write the harmonics of one block of points [b, 2] to columns [L², b]."""
         lon_deg, lat = lonlat_deg[:, 0], torch.deg2rad(lonlat_deg[:, 1])
         sin_lat, cos_lat = lat.sin(), lat.cos()
         angles = self._orders * torch.deg2rad(torch.where(lon_deg == 180, -180.0, lon_deg))

@@ -10,8 +10,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raytrain.errors import UserError
 
-class WeightsError(ValueError):
+
+class WeightsError(UserError):
     """Weights that cannot be read or do not belong to the module."""
 
 

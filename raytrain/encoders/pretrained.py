@@ -1,0 +1,102 @@
+"""Trained location encoders, to ask about any place. Needs neither Ray nor the training code."""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import safetensors.torch
+import torch
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
+
+from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
+from raytrain.encoders.weights import WeightsError, load_exactly, read_weights
+from raytrain.geo import as_lonlat
+from raytrain.settings import build
+
+CONFIG, WEIGHTS, LATEST = "config.json", "location_encoder.safetensors", "latest.json"
+
+
+class PlaceEncoder:
+    """A trained location encoder. `config` holds the settings of the run that trained it."""
+
+    def __init__(self, encoder: LocationEncoder, config: Mapping[str, Any]) -> None:
+        self.encoder, self.config, self.dim = encoder.eval(), config, encoder.dim
+
+    @torch.inference_mode()
+    def encode(
+        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int, batch: int = 4096
+    ) -> Float32[np.ndarray, "n dim"]:
+        """Embeddings of places, row by row; they do not have unit length.
+
+        `lon` in [-180, 180] and `lat` in [-90, 90] are degrees, one number or n of each. Raises
+        CoordinateError where they are not. `batch` places are computed at a time.
+        """
+        lonlat_deg = torch.from_numpy(as_lonlat(lon, lat, "encode"))
+        device = next(self.encoder.parameters()).device
+        embeddings = torch.empty(len(lonlat_deg), self.dim)
+        for start in range(0, len(lonlat_deg), batch):
+            places = lonlat_deg[start : start + batch].to(device)
+            embeddings[start : start + batch] = self.encoder(places)
+        return embeddings.numpy()
+
+
+def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
+    """The encoder of a run (its newest checkpoint) or of one checkpoint, by path or URL.
+
+    Raises WeightsError or SettingsError, with what is missing or does not fit.
+    """
+    checkpoint = _find_checkpoint(str(url).rstrip("/"))
+    config = _read_json(f"{checkpoint}/{CONFIG}")
+    if "location" not in config:
+        raise WeightsError(f"{checkpoint}/{CONFIG} has no settings of a location encoder")
+    encoder = build(LocationEncoderConfig, config["location"], "location").build()
+    load_exactly(encoder, read_weights(f"{checkpoint}/{WEIGHTS}"), f"{checkpoint}/{WEIGHTS}")
+    return PlaceEncoder(encoder.to(device), config)
+
+
+def save_location_encoder(
+    folder: str | PathLike[str], config: Mapping[str, Any], encoder: LocationEncoder
+) -> None:
+    """Write what `load` reads into a local folder: weights and a run's resolved settings, of which
+    "location" are the encoder's."""
+    checkpoint = Path(folder)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    safetensors.torch.save_file(encoder.state_dict(), checkpoint / WEIGHTS)
+
+
+def _find_checkpoint(url: str) -> str:
+    """The checkpoint that `url` is, or the newest of the run that it is."""
+    files, path = fsspec.url_to_fs(url)
+    if files.exists(f"{path}/{WEIGHTS}"):
+        return url
+    if not files.exists(path):
+        raise WeightsError(f"{url} does not exist; give the folder of a run or of a checkpoint")
+    if not files.exists(f"{path}/{LATEST}"):
+        raise WeightsError(
+            f"{url} holds neither {LATEST}, which a run has from its first checkpoint on, nor "
+            f"{WEIGHTS}, which a checkpoint has; give the folder of a run or of a checkpoint"
+        )
+    name = _read_json(f"{url}/{LATEST}").get("checkpoint")
+    if not name or not files.exists(f"{path}/{name}/{WEIGHTS}"):
+        raise WeightsError(
+            f"{url}: {LATEST} names the checkpoint {name}, which has no {WEIGHTS}; "
+            "resume the run to write another, or give the folder of an older checkpoint"
+        )
+    return f"{url}/{name}"
+
+
+def _read_json(url: str) -> dict[str, Any]:
+    try:
+        with fsspec.open(url, "rb") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {url}: {error}") from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{url} is damaged: expected a JSON object")
+    return content
