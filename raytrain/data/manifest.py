@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from raytrain.data import storage
+from raytrain.errors import UserError
 
 FORMAT = "raytrain-shards/1"
 MANIFEST = "manifest.json"
 
 
-class ShardError(RuntimeError):
+class ShardError(UserError):
     """A shard or manifest that is missing, damaged or not what the manifest says."""
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import fsspec
 
+from raytrain.errors import UserError
 
-class StorageError(OSError):
+
+class StorageError(UserError):
     """A store that refused or could not be reached; the message names the URL and the way out."""
 
 
@@ -63,6 +65,18 @@ def remove(url: str) -> None:
         with _explained(url):
             filesystem, path = fsspec.core.url_to_fs(url)
             filesystem.rm_file(path)
+
+
+def datasets_dir() -> Path:
+    """The folder of the cards and embedded data that come with raytrain."""
+    package = Path(__file__).parents[1]
+    shipped = package / "_shipped" / "datasets"
+    return shipped if shipped.is_dir() else package.parent / "datasets"
+
+
+def cache_dir() -> Path:
+    """Where raytrain keeps what it made or fetched: $RAYTRAIN_CACHE or ~/.cache/raytrain."""
+    return Path(os.environ.get("RAYTRAIN_CACHE") or Path.home() / ".cache" / "raytrain")
 
 
 def is_local(url: str) -> bool:
