@@ -6,6 +6,7 @@ of a component exist, each has a field `kind: Literal[...]` and the setting is t
 
 import dataclasses
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -83,6 +84,24 @@ def to_dict(settings: object) -> Tree:
     return {
         field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)
     }
+
+
+def flat(values: Tree, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        result |= flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return result
+
+
+def redacted(value: Any) -> Any:
+    """Nested settings without the user:password of any URL in them."""
+    if isinstance(value, str):
+        return re.sub(r"://[^/@\s]+@", "://***@", value)
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    return [redacted(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(value: object) -> Any:

@@ -40,9 +40,7 @@ def _mask(draw: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (draw < 0.5)[:, None, None, None]
 
 
-def _cropped(
-    images: NDArray[Any], draws: NDArray[np.float64], side: int | None
-) -> NDArray[Any]:
+def _cropped(images: NDArray[Any], draws: NDArray[np.float64], side: int | None) -> NDArray[Any]:
     if side is None:
         return images
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(2, 3))

@@ -69,6 +69,14 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SummaryConfig:
+    """The probes that end a run: these tasks of earth-mini, on spatial blocks, so many splits."""
+
+    tasks: tuple[str, ...] = ("air_temperature", "airport_elevation", "igbp")
+    seeds: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One pretraining run. The defaults train MELT on earth-mini on a laptop in two minutes.
 
@@ -88,6 +96,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    summary: SummaryConfig = field(default_factory=SummaryConfig)
 
 
 def new_run_name(config: RunConfig) -> str:

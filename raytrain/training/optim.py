@@ -1,13 +1,11 @@
-"""Optimizer and learning-rate schedule."""
+"""Optimizer and learning rate."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +34,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     return AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas)
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer, config: OptimConfig, steps: int
-) -> LambdaLR:
-    """The factor on the learning rate, a function of the step alone."""
-
-    def factor(step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-        if config.schedule == "constant":
-            return warm
-        done = max(0, step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return LambdaLR(optimizer, factor)
+def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+    """The rate of step 1 … steps: a function of the step alone, so that it needs no state."""
+    warm = min(1.0, step / max(1, config.warmup_steps))
+    if config.schedule == "constant" or step <= config.warmup_steps:
+        return config.lr * warm
+    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))

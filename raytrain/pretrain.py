@@ -1,0 +1,162 @@
+"""`python -m raytrain.pretrain`: pretrain a location encoder against several unpaired modalities.
+
+    python -m raytrain.pretrain                                  MELT on earth-mini, on a laptop
+    python -m raytrain.pretrain method.kind=salt optim.lr=1e-3   any setting by its path
+    python -m raytrain.pretrain --config paper name=paper        a recipe by name, or a YAML file
+"""
+
+import argparse
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from raytrain.errors import UserError
+from raytrain.settings import SettingsError, apply_overrides, build, dump_yaml, load_yaml, to_dict
+from raytrain.training.config import RunConfig, new_run_name
+
+if TYPE_CHECKING:
+    from raytrain.training.job import Job
+    from raytrain.training.tracking import Tracker
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns the exit status: 0 when the run is complete, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m raytrain.pretrain", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("--config", metavar="FILE", help="a recipe by name, or a YAML file")
+    parser.add_argument("--dry-run", action="store_true", help="check and print all settings")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="settings by their path")
+    options = parser.parse_intermixed_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
+    try:
+        config = read_config(options.config, options.overrides)
+        if options.dry_run:
+            console.print(dump_yaml(to_dict(config)), highlight=False, markup=False)
+            return 0
+        return pretrain(config, console)
+    except UserError as error:
+        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        return 2
+
+
+def read_config(file: str | None, overrides: list[str]) -> RunConfig:
+    """Defaults, then the file, then the overrides; a name for a run that has none."""
+    values = load_yaml(_recipe(file)) if file else {}
+    config = build(RunConfig, apply_overrides(values, overrides))
+    return config if config.name else replace(config, name=new_run_name(config))
+
+
+def _recipe(file: str) -> Path:
+    if Path(file).suffix:
+        return Path(file)
+    path = RECIPES / f"{file}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise SettingsError(f"there is no recipe `{file}`; there are: {known}, or give a YAML file")
+    return path
+
+
+def pretrain(config: RunConfig, console: Console) -> int:
+    """Run, or go on with, the pretraining that `config` describes, and sum it up."""
+    from raytrain.data import earth  # heavy imports wait until the settings are known to be good
+    from raytrain.training import checkpoint, launch
+    from raytrain.training.job import make_job
+    from raytrain.training.progress import Display
+    from raytrain.training.tracking import Tracker
+
+    assert config.name is not None
+    earth.ensure_prepared(config.data.root, config.data.modalities, console)
+    launch.connect(config.scaling)
+    workers, use_gpu = launch.choose_workers(config.scaling)
+    job = make_job(config, workers)
+    start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite)
+    steps, first = job.total_steps(), start.step if start else 0
+    if first >= steps:
+        console.print(f"{job.run_url} is complete: {first} steps. For more, raise training.steps")
+        return 0
+    console.print(_announcement(job, first, steps, use_gpu), highlight=False)
+    tracker = Tracker(config.tracking, job.run_url, config.name, job.resolved)
+    status = "FAILED"
+    try:
+        with Display(console, steps, first) as display:
+
+            def on_records(records: list[dict[str, Any]]) -> None:
+                for record in records:
+                    display.show(record)
+                    if "step" in record:
+                        tracker.log(record)
+
+            outcome = launch.launch(job, use_gpu, on_records)
+        if outcome["step"] < steps:
+            status = "KILLED"
+            console.print(
+                f"Stopped after step {outcome['step']} of {steps}; its checkpoint is in "
+                f"{job.run_url}. Go on with the same command and name={config.name}"
+            )
+            return 130
+        sum_up(console, job, outcome["validation"], display.skipped, tracker)
+        status = "FINISHED"
+        return 0
+    finally:
+        tracker.finish(status)
+        if tracker.problem:
+            console.print(f"[yellow]{tracker.problem}[/yellow]", highlight=False)
+
+
+def _announcement(job: "Job", first: int, steps: int, use_gpu: bool) -> str:
+    places = ", ".join(f"{name} {s.samples:,}" for name, s in job.streams.items())
+    device = "GPU" if use_gpu else "CPU"
+    begin = f"goes on from step {first}" if first else "starts"
+    return (
+        f"[bold]{job.config.name}[/bold] {begin}: {job.config.method.kind}, {steps} steps, "
+        f"{job.workers} worker{'s' * (job.workers > 1)} on {device}; training places: {places}"
+    )
+
+
+def sum_up(
+    console: Console, job: "Job", validation: dict[str, Any], skipped: dict[str, dict[str, int]], tracker: "Tracker"
+) -> None:
+    """Print the summary of a complete run; keep map and probes with it."""
+    import raytrain
+    from raytrain import atlas
+    from raytrain.data import cards, storage
+    from raytrain.data.sources.land import land_mask
+    from raytrain.encoders.pretrained import PlaceEncoder
+    from raytrain.evaluation.development import development_probes, verdict
+    from raytrain.evaluation.tasks import load_tasks
+    from raytrain.training import summary
+
+    encoder = raytrain.load(job.run_url)
+    untrained = PlaceEncoder(job.build_model().location, job.resolved)
+    console.print(summary.retrieval_table(validation, tuple(job.streams)))
+    leaked = {task for card in job.cards.values() for task in card.leaks}
+    names = [name for name in job.config.summary.tasks if name not in leaked]
+    tasks = load_tasks(cards.datasets_dir() / "earth-mini" / "tasks.npz", names)
+    seeds = job.config.summary.seeds
+    scores = development_probes(encoder.encode, untrained.encode, tasks, seeds=seeds)
+    console.print(summary.probe_table(scores))
+    if (warning := verdict(scores)) is not None:
+        console.print(f"[bold yellow]warning:[/bold yellow] {warning}", highlight=False)
+    summary.say_skipped(console, skipped)
+    png = io.BytesIO()
+    name = str(job.config.name)
+    picture = atlas.world_map(
+        encoder.encode, land=land_mask(), untrained=untrained.encode, title=name
+    )
+    picture.save(png, "PNG")
+    storage.write(f"{job.run_url}/map.png", png.getvalue())
+    probes = json.dumps(scores.to_dict(), indent=1).encode()
+    storage.write(f"{job.run_url}/probes.json", probes)
+    tracker.artifact("map.png", png.getvalue())
+    tracker.artifact("probes.json", probes)
+    tracker.tag("checkpoint", job.run_url)
+    for line in summary.where(job.run_url, job.config.tracking.uri, tracker.run_id):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,143 @@
+"""Checkpoints: a run's whole state in a folder, complete from the moment `latest.json` names it.
+
+    <run>/latest.json                   {"checkpoint": "checkpoint_000700", "step": 700}
+    <run>/checkpoint_000700/
+        location_encoder.safetensors    what raytrain.load reads, with
+        config.json                     the resolved settings
+        model.safetensors               towers, heads, logit scale
+        optimizer.pt                    read with weights_only=True
+        state.json                      step, rows that each rank has taken of every stream
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from raytrain.data import storage
+from raytrain.encoders.pretrained import CONFIG, LATEST, save_location_encoder
+from raytrain.encoders.weights import load_exactly, read_weights
+from raytrain.errors import UserError
+from raytrain.objective.model import Model
+from raytrain.settings import Tree, flat, redacted
+
+PREFIX = "checkpoint_"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is incomplete or belongs to another run."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint: where it is, the step it was made after, the stream positions."""
+
+    url: str
+    step: int
+    rows_done: dict[str, int]
+    workers: int
+
+
+def save(
+    run_url: str, model: Model, optimizer: torch.optim.Optimizer, resolved: Tree, state: Checkpoint
+) -> None:
+    """Write the checkpoint of `state.step`, then point latest.json to it."""
+    save_location_encoder(state.url, resolved, model.location)
+    rest = {k: v for k, v in model.state_dict().items() if not k.startswith("location.")}
+    weights = {name: value.detach().cpu().contiguous() for name, value in rest.items()}
+    storage.write(f"{state.url}/model.safetensors", safetensors.torch.save(weights))
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    storage.write(f"{state.url}/optimizer.pt", buffer.getvalue())
+    progress = {"step": state.step, "rows_done": state.rows_done, "workers": state.workers}
+    storage.write(f"{state.url}/state.json", json.dumps(progress).encode())
+    newest = {"checkpoint": state.url.rpartition("/")[2], "step": state.step}
+    storage.write(f"{run_url}/{LATEST}", json.dumps(newest).encode())
+
+
+def name(run_url: str, step: int) -> str:
+    """The folder of the checkpoint after `step` steps."""
+    return f"{run_url}/{PREFIX}{step:06d}"
+
+
+def latest(run_url: str) -> Checkpoint | None:
+    """The newest complete checkpoint of a run, or None before the first."""
+    try:
+        pointer = json.loads(storage.read(f"{run_url}/{LATEST}"))
+    except FileNotFoundError:
+        return None
+    url = f"{run_url}/{pointer['checkpoint']}"
+    state = _json(f"{url}/state.json")
+    return Checkpoint(url, state["step"], state["rows_done"], state["workers"])
+
+
+def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimizer | None) -> None:
+    """Load weights and, if given, the optimizer's state. Raises WeightsError, CheckpointError."""
+    location = f"{checkpoint.url}/location_encoder.safetensors"
+    rest = f"{checkpoint.url}/model.safetensors"
+    weights = {f"location.{k}": v for k, v in read_weights(location).items()}
+    load_exactly(model, weights | read_weights(rest), checkpoint.url)
+    if optimizer is not None:
+        try:
+            content = storage.read(f"{checkpoint.url}/optimizer.pt")
+            optimizer.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        except (FileNotFoundError, ValueError, RuntimeError, EOFError) as error:
+            raise CheckpointError(
+                f"{checkpoint.url}/optimizer.pt cannot be read ({error}). Start anew with another "
+                "name=… or overwrite=true"
+            ) from None
+
+
+def prune(run_url: str, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
+    for folder in storage.folders(run_url, PREFIX)[:-keep]:
+        storage.remove_folder(f"{run_url}/{folder}")
+
+
+def resume_point(run_url: str, resolved: Tree, overwrite: bool) -> Checkpoint | None:
+    """Where a run of this name goes on; None where it starts. Leaves the settings in config.json.
+
+    Raises CheckpointError when the run was begun with other settings than those that may change.
+    """
+    if overwrite:
+        storage.remove_folder(run_url)
+    start = latest(run_url)
+    if start is not None:
+        before, now = _fixed(_json(f"{start.url}/{CONFIG}")), _fixed(resolved)
+        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        if changed:
+            listed = "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:5])
+            raise CheckpointError(
+                f"{start.url} belongs to a run with other settings ({listed}). Take them back to "
+                "go on with it, choose another name=…, or start it anew with overwrite=true"
+            )
+    storage.write(f"{run_url}/{CONFIG}", json.dumps(redacted(resolved), indent=2).encode())
+    return start
+
+
+MAY_CHANGE = (
+    "name", "storage", "overwrite", "scaling.", "tracking.", "summary.", "training.steps",
+    "training.epochs", "training.checkpoint_every", "training.validate_every",
+    "training.validation_places", "training.keep_checkpoints", "training.log_every",
+    "data.verify", "data.max_skipped_share",
+)  # fmt: skip
+
+
+def _fixed(resolved: Tree) -> dict[str, Any]:
+    """The settings by dotted path that make a run what it is."""
+    return {k: v for k, v in flat(resolved).items() if not k.startswith(MAY_CHANGE)}
+
+
+def _json(url: str) -> dict[str, Any]:
+    try:
+        content = json.loads(storage.read(url))
+    except (FileNotFoundError, ValueError) as error:
+        raise CheckpointError(
+            f"{url} cannot be read ({error}); the checkpoint is incomplete. Point latest.json of "
+            "the run to an older one, or start anew with overwrite=true"
+        ) from None
+    assert isinstance(content, dict)
+    return content

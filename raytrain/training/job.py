@@ -1,0 +1,150 @@
+"""A job: a run's settings together with what its cards and manifests say, checked before it starts."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from raytrain.data.cards import Card, load_card, shards_url
+from raytrain.data.manifest import Manifest
+from raytrain.data.streams import Stream
+from raytrain.encoders.modality import FieldSpec
+from raytrain.errors import UserError
+from raytrain.objective.methods import Step
+from raytrain.objective.model import Model
+from raytrain.settings import Tree, to_dict
+from raytrain.training.config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every worker is told. Picklable."""
+
+    config: RunConfig
+    cards: dict[str, Card]
+    streams: dict[str, Stream]
+    workers: int
+
+    @property
+    def run_url(self) -> str:
+        """The folder or URL of the run."""
+        return f"{self.config.storage.rstrip('/')}/{self.config.name}"
+
+    @property
+    def resolved(self) -> Tree:
+        """All settings and cards, as they are saved with checkpoints and logged."""
+        return {**to_dict(self.config), "cards": {n: to_dict(c) for n, c in self.cards.items()}}
+
+    def rows(self, modality: str) -> int:
+        """Pairs of a modality that one worker takes in a step that it is active in."""
+        training = self.config.training
+        if modality not in training.places and training.batch_per_worker is not None:
+            return training.batch_per_worker
+        batch = training.places.get(modality, training.batch)
+        if batch % self.workers:
+            raise UserError(
+                f"a batch of {batch} {modality} pairs cannot be shared evenly by {self.workers} "
+                "workers; change training.batch, training.places or scaling.workers"
+            )
+        return batch // self.workers
+
+    def steps_per_pass(self, modality: str) -> int:
+        """Steps that one pass over a modality takes, the last one begun included."""
+        return -(-self.streams[modality].samples // (self.rows(modality) * self.workers))
+
+    def schedule(self) -> Iterator[Step]:
+        """The steps of the run, from the first."""
+        passes = {name: self.steps_per_pass(name) for name in self.streams}
+        endless = self.config.method.schedule(passes)
+        epochs = self.config.training.epochs
+        if epochs is None:
+            return itertools.islice(endless, self.config.training.steps)
+        return itertools.takewhile(lambda step: step.epoch < epochs, endless)
+
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return sum(1 for _ in self.schedule())
+
+    def streams_from(self, rows_done: dict[str, int]) -> dict[str, Stream]:
+        """The streams at the positions of a checkpoint, each as long as the run still needs."""
+        steps = dict.fromkeys(self.streams, 0)
+        for step in self.schedule():
+            for name in step.modalities:
+                steps[name] += 1
+        return {
+            name: replace(
+                stream,
+                rows_done=rows_done.get(name, 0),
+                rows_wanted=max(1, steps[name] * self.rows(name) - rows_done.get(name, 0)),
+            )
+            for name, stream in self.streams.items()
+        }
+
+    def build_model(self) -> Model:
+        """The model with its initial weights, the same on every worker (drawn from the seed)."""
+        torch.manual_seed(self.config.seed)
+        location = self.config.location.build()
+        towers = {}
+        for name, stream in self.streams.items():
+            field = stream.manifest.field(stream.field)
+            shape = stream.augment.shape(field.shape)
+            spec = FieldSpec(shape=shape, mean=field.mean, std=field.std)
+            towers[name] = self.cards[name].tower.build(spec, location.dim)
+        return Model(location, towers, self.config.objective)
+
+
+def make_job(config: RunConfig, workers: int) -> Job:
+    """Read cards and manifests and check that the run can start. Raises UserErrors."""
+    cards = {card.name: card for card in map(load_card, config.data.modalities)}
+    if not cards:
+        raise UserError("data.modalities is empty; name at least one card")
+    chosen = config.method.modalities(tuple(cards))
+    _check_names(config, tuple(cards))
+    cards = {name: cards[name] for name in chosen}
+    streams = {name: _stream(config, card) for name, card in cards.items()}
+    job = Job(config=config, cards=cards, streams=streams, workers=workers)
+    for name, stream in streams.items():
+        batch = job.rows(name) * workers
+        if stream.samples < batch:
+            raise UserError(
+                f"{name} has {stream.samples:,} training places in {stream.url}, fewer than a "
+                f"global batch of {batch:,}; prepare more places or lower training.batch "
+                f"(or training.places.{name})"
+            )
+    return job
+
+
+def _check_names(config: RunConfig, cards: tuple[str, ...]) -> None:
+    for setting, names in (
+        ("training.places", config.training.places),
+        ("objective.weights", config.objective.weights),
+    ):
+        if unknown := {*names} - {*cards}:
+            raise UserError(
+                f"{setting}: {', '.join(sorted(unknown))} is not among data.modalities "
+                f"({', '.join(cards)})"
+            )
+
+
+def _stream(config: RunConfig, card: Card) -> Stream:
+    url = shards_url(card, config.data.root)
+    manifest = Manifest.load(url)
+    manifest.check_shards(url)
+    field = manifest.field(card.field)
+    if not manifest.samples("train"):
+        raise UserError(f"{card.name} is empty: {url} holds no training places; prepare it again")
+    if field.encoding == "txt":
+        raise UserError(
+            f"{card.name}: the field `{card.field}` in {url} is text, which no tower reads; "
+            "name a field of features in the card"
+        )
+    return Stream(
+        modality=card.name,
+        url=url,
+        manifest=manifest,
+        field=card.field,
+        augment=card.augment,
+        seed=config.seed,
+        verify=config.data.verify,
+    )

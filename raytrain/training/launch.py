@@ -1,0 +1,184 @@
+"""Starting a job on Ray: the only place that knows TorchTrainer."""
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from raytrain.data.streams import CPUS_PER_READ, Stream, StreamPerRank
+from raytrain.errors import UserError
+from raytrain.training import checkpoint
+from raytrain.training.config import ScalingConfig
+from raytrain.training.job import Job
+from raytrain.training.loop import Record
+from raytrain.training.worker import Board, run_worker
+
+POLL_S = 0.3
+QUIET = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would come twice
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+PASSED_ON = ("AWS_", "RAYTRAIN_", "OMP_", "MKL_")  # S3's address and keys must reach the workers
+
+
+def connect(scaling: ScalingConfig) -> None:
+    """Attach to the cluster that is running here or that RAY_ADDRESS names, else start Ray on this
+    machine (RAY_ADDRESS=local: always)."""
+    if ray.is_initialized():
+        return
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    environment = {"env_vars": {**QUIET, **passed_on}}
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    if address != "local":
+        try:
+            ray.init(address=address, runtime_env=environment, **quiet)
+            return
+        except ConnectionError as error:
+            if address != "auto":
+                raise UserError(
+                    f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one, or "
+                    "unset RAY_ADDRESS to run on this machine"
+                ) from None
+    # Reads of several streams must find room beside the workers, on the smallest machine too.
+    needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
+    cpus = max(needed, os.cpu_count() or 1)
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, runtime_env=environment, **quiet
+    )
+
+
+def choose_workers(scaling: ScalingConfig) -> tuple[int, bool]:
+    """Number of workers and whether they have GPUs: as set, else one per GPU, else one."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    use_gpu = gpus > 0 if scaling.gpu is None else scaling.gpu
+    workers = scaling.workers or (gpus if use_gpu else 1) or 1
+    _check_room(scaling, workers, use_gpu, gpus)
+    return workers, use_gpu
+
+
+def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) -> Record:
+    """Run the job to its end; returns the outcome of training.loop.train.
+
+    `on_records` gets the workers' records as they come. Ctrl-C asks the workers for a checkpoint
+    and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
+    from the last checkpoint. Raises UserError for bad input that a worker met.
+    """
+    board = Board.remote()  # type: ignore[attr-defined]
+    scaling = job.config.scaling
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"job": job, "board": board, "threads": _threads(scaling, job.workers, use_gpu)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+        ),
+        datasets={name: _Positioned(job, name) for name in job.streams},
+        dataset_config=StreamPerRank(),
+        run_config=ray.train.RunConfig(
+            name=job.config.name,
+            storage_path=_absolute(job.config.storage),
+            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
+        ),
+    )
+    fit = _Fit(trainer)
+    fit.start()
+    while fit.is_alive():
+        try:
+            fit.join(POLL_S)
+            on_records(_taken(board))
+        except KeyboardInterrupt:
+            if fit.asked:
+                raise
+            fit.asked = True
+            board.ask_to_stop.remote()
+    on_records(_taken(board))
+    if fit.error is not None:
+        raise _explained(fit.error)
+    assert fit.outcome is not None
+    return fit.outcome
+
+
+class _Positioned:
+    """Makes a modality's stream, at the newest checkpoint's position, at each (re)start."""
+
+    def __init__(self, job: Job, name: str) -> None:
+        self.job, self.name = job, name
+
+    def __call__(self) -> Stream:
+        start = checkpoint.latest(self.job.run_url)
+        return self.job.streams_from(start.rows_done if start else {})[self.name]
+
+
+class _Fit(threading.Thread):
+    """Trainer.fit() beside the main thread, which shows progress and hears Ctrl-C."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(daemon=True)
+        self.trainer, self.asked = trainer, False
+        self.outcome: Record | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.trainer.fit().return_value
+        except BaseException as error:
+            self.error = error
+
+
+def _taken(board: Any) -> list[Record]:
+    records: list[Record] = ray.get(board.take.remote())
+    for record in records:
+        if "error" in record:  # bad input: no restart will mend it
+            raise UserError(record["error"])
+    return records
+
+
+def _explained(error: BaseException) -> BaseException:
+    """The user's error behind what Ray raised, or what it raised."""
+    if isinstance(error, ray.train.WorkerGroupError):
+        reasons = "; ".join(f"worker {r}: {e}" for r, e in error.worker_failures.items())
+        return TrainingFailedError(f"training failed for good: {reasons}")
+    return error
+
+
+class TrainingFailedError(RuntimeError):
+    """Workers failed more often than scaling.max_failures allows."""
+
+
+def _check_room(scaling: ScalingConfig, workers: int, use_gpu: bool, gpus: int) -> None:
+    """Training would wait for ever, without a word, for workers that have no place."""
+    cpus = ray.cluster_resources().get("CPU", 0)
+    needed = workers * scaling.cpus_per_worker + 4 * CPUS_PER_READ
+    if use_gpu and workers > gpus:
+        raise UserError(
+            f"scaling.workers={workers} need a GPU each, but the cluster has {gpus}; lower "
+            "scaling.workers or set scaling.gpu=false"
+        )
+    if needed > cpus:
+        raise UserError(
+            f"{workers} workers and the reading of their streams need {needed:g} CPUs, but the "
+            f"cluster has {cpus:g}; lower scaling.workers or scaling.cpus_per_worker"
+        )
+
+
+def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
+    """Torch threads of a worker: on CPUs share those of the machine, leaving some to the reads."""
+    if scaling.threads_per_worker is not None:
+        return scaling.threads_per_worker
+    return max(1, int(scaling.cpus_per_worker)) if use_gpu else max(1, (os.cpu_count() or 1) // workers)
+
+
+def _absolute(storage: str) -> str:
+    """Workers run in other folders."""
+    return storage if "://" in storage else os.path.abspath(storage)

@@ -1,0 +1,117 @@
+"""The training loop: one for every method, on one device or under DDP, with or without Ray."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raytrain.batch import Pairs
+from raytrain.objective.collectives import world
+from raytrain.objective.model import Model, Outputs, mean_over_ranks
+from raytrain.training import checkpoint
+from raytrain.training.accumulate import backward
+from raytrain.training.checkpoint import Checkpoint
+from raytrain.training.job import Job
+from raytrain.training.meter import Meter
+from raytrain.training.optim import build_optimizer, learning_rate
+from raytrain.training.validation import Validation
+
+Record = dict[str, Any]
+
+
+def train(
+    job: Job,
+    streams: Mapping[str, Iterator[Pairs]],
+    device: torch.device,
+    start: Checkpoint | None = None,
+    report: Callable[[Record], bool] = lambda _: False,
+) -> Record:
+    """Train from `start` (None: from the first step) to the end of the schedule.
+
+    `streams` begin at the positions of `start`. On rank 0 `report` gets a record every log_every
+    steps and answers whether to stop; the run then ends early with a checkpoint, as it does at its
+    end. Returns the last validation and the step that was reached.
+    """
+    config, steps = job.config, job.total_steps()
+    every, (rank, ranks) = config.training, world()
+    model = job.build_model().to(device)
+    optimizer = build_optimizer(model, config.optim)
+    first, rows_done = 0, dict.fromkeys(job.streams, 0)
+    if start is not None:
+        checkpoint.restore(start, model, optimizer)
+        first, rows_done = start.step, dict(start.rows_done)
+    parallel = _parallel(model, device, some_unused=config.method.kind == "salt")
+    validation, outcome = Validation(job, device), {}
+    dtype = _dtype(config.training.precision, device)
+    meter, wish, number = Meter(), False, first
+    for number, step in enumerate(islice(job.schedule(), first, None), first + 1):
+        with meter.waiting():
+            batch = {name: next(streams[name]) for name in step.modalities}
+        seed = ((config.seed * 1_000_003 + number) * ranks + rank) * every.accumulate
+        loss, outputs = backward(parallel, batch, every.accumulate, dtype, seed)
+        norm = _clip(model, config.optim.grad_clip)
+        rate = learning_rate(config.optim, number, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        model.clamp_logit_scale()
+        for name, pairs in batch.items():
+            rows_done[name] += len(pairs.lonlat_deg)
+            meter.pairs += len(pairs.lonlat_deg) * ranks
+        ending = number == steps
+        if ending or number == first + 1 or number % every.log_every == 0:
+            means = mean_over_ranks(
+                loss.parts | batch_accuracy(outputs) | {"stop": norm.new_tensor(float(wish))}
+            )
+            ending |= means.pop("stop") > 0  # on every rank at the same step
+            scalars = {"grad_norm": norm.item(), "logit_scale": outputs.logit_scale.item()}
+            record = {"step": number, "epoch": step.epoch, "lr": rate, **means, **scalars}
+            wish = report(record | meter.read()) if rank == 0 else False
+        if rank == 0 and (ending or number % every.validate_every == 0):
+            outcome = validation(model)
+            report({"step": number, **outcome})
+        if rank == 0 and (ending or number % every.checkpoint_every == 0):
+            url = checkpoint.name(job.run_url, number)
+            state = Checkpoint(url, number, rows_done, ranks)
+            checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
+            checkpoint.prune(job.run_url, every.keep_checkpoints)
+        if ending:
+            break
+    return {"step": number, "validation": outcome}
+
+
+@torch.no_grad()
+def batch_accuracy(outputs: Outputs) -> dict[str, Tensor]:
+    """Share of this rank's observations whose own place is the nearest of the rank's places."""
+    found = {}
+    for name, pairs in outputs.pairs.items():
+        if pairs.observation.shape[1]:
+            nearest = (pairs.observation @ pairs.location.T).argmax(1)
+            own = torch.arange(len(nearest), device=nearest.device)
+            found[f"batch_accuracy/{name}"] = (nearest == own).float().mean()
+    return found
+
+
+def _parallel(model: Model, device: torch.device, some_unused: bool) -> nn.Module:
+    if world()[1] == 1:
+        return model
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        find_unused_parameters=some_unused,
+    )
+
+
+def _clip(model: Model, limit: float | None) -> Tensor:
+    return nn.utils.clip_grad_norm_(model.parameters(), float("inf") if limit is None else limit)
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]

@@ -1,0 +1,102 @@
+"""What the user sees while training runs: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections import defaultdict
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Record = dict[str, Any]
+
+LINE_EVERY_S = 5.0
+
+
+class Display:
+    """Shows records of the loop as they come; a context manager. Counts skipped samples."""
+
+    def __init__(self, console: Console, steps: int, first: int) -> None:
+        self.console, self.steps, self.step = console, steps, first
+        self.skipped: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._last_line = 0.0
+        self._began = time.monotonic()
+        self.first_step_s: float | None = None
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[line]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=steps, completed=first, epoch="–", line="")
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, record: Record) -> None:
+        """One record: of the loop, of a validation, or of samples that were skipped."""
+        if "skipped" in record:
+            self._count_skipped(record["skipped"])
+        elif "loss" in record:
+            self._show_step(record)
+        else:
+            self.console.print(validation_line(record), highlight=False)
+
+    def say(self, message: str) -> None:
+        """A line above the bar."""
+        self.console.print(message, highlight=False)
+
+    def _show_step(self, record: Record) -> None:
+        if record["step"] < self.step:
+            self.say(f"a worker was lost; went on from step {record['step'] - 1}")
+        if self.first_step_s is None:
+            self.first_step_s = time.monotonic() - self._began
+        self.step = record["step"]
+        line = step_line(record)
+        self._progress.update(self._task, completed=self.step, epoch=record["epoch"], line=line)
+        now = time.monotonic()
+        due = now - self._last_line > LINE_EVERY_S or self.step == self.steps
+        if due and not self.console.is_terminal:
+            self._last_line = now
+            rate = (self.step) / max(1e-9, now - self._began)
+            left = (self.steps - self.step) / rate
+            self.say(
+                f"step {self.step}/{self.steps} · epoch {record['epoch']} · {line} · "
+                f"{left:.0f} s left"
+            )
+
+    def _count_skipped(self, skipped: dict[str, dict[str, int]]) -> None:
+        for modality, shards in skipped.items():
+            for shard, count in shards.items():
+                if shard not in self.skipped[modality]:
+                    self.say(f"[yellow]{modality}: samples of {shard} could not be used[/yellow]")
+                self.skipped[modality][shard] += count
+
+
+def step_line(record: Record) -> str:
+    """The figures of a step in one line."""
+    found = [v for k, v in record.items() if k.startswith("batch_accuracy/")]
+    accuracy = f"in-batch @1 {sum(found) / len(found):.1%} · " if found else ""
+    return (
+        f"loss {record['loss']:.3f} · {accuracy}scale {record['logit_scale']:.1f} · "
+        f"{record['pairs_per_s']:,.0f} pairs/s · {record['data_wait']:.0%} waiting for data"
+    )
+
+
+def validation_line(record: Record) -> str:
+    """Held-out retrieval of all modalities in one line."""
+    start = "val_observation_to_location@10/"
+    found = [f"{k.removeprefix(start)} {v:.1%}" for k, v in record.items() if k.startswith(start)]
+    return f"step {record['step']}: held-out blocks, place of an observation in the first 10: " + (
+        ", ".join(found) or "no contrast, no retrieval"
+    )

@@ -1,0 +1,144 @@
+"""MLflow, the only place that knows it; and metrics.jsonl, which is there without it.
+
+The driver tracks: workers need neither MLflow nor its credentials, a sqlite file serves a cluster,
+and a run has one writer, which sets its final state.
+"""
+
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from raytrain.data import storage
+from raytrain.settings import Tree, flat, redacted
+from raytrain.training.config import TrackingConfig
+
+RUN_FILE, METRICS_FILE = "mlflow.json", "metrics.jsonl"
+
+
+class Tracker:
+    """One run in MLflow and its metrics.jsonl. MLflow is spoken to by a thread of its own.
+
+    Where it cannot be reached, training goes on; `problem` then says why, and the metrics are in
+    metrics.jsonl. A resumed run goes on in the MLflow run that `run_url`/mlflow.json names.
+    """
+
+    def __init__(self, config: TrackingConfig, run_url: str, name: str, resolved: Tree) -> None:
+        self.config, self.run_url, self.problem = config, run_url, None
+        self.last_step: dict[str, int] = {}
+        self.lines: list[str] = self._earlier_lines()
+        self.run_id: str | None = None
+        self._client: Any = None
+        self._monitor: Any = None
+        self._thread = ThreadPoolExecutor(1, "mlflow")
+        self._do(lambda: self._start(name, resolved))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Metrics of one global step. A step that was logged before, and is repeated after a
+        restart, is passed over."""
+        step = record["step"]
+        metrics = {k: float(v) for k, v in record.items() if k != "step"}
+        metrics = {k: v for k, v in metrics.items() if step > self.last_step.get(k, -1)}
+        if metrics:
+            self.last_step |= dict.fromkeys(metrics, step)
+            self.lines.append(json.dumps({"step": step, **metrics}))
+            self._do(lambda: self._log(metrics, step))
+
+    def flush(self) -> None:
+        """Write metrics.jsonl."""
+        storage.write(f"{self.run_url}/{METRICS_FILE}", "".join(f"{x}\n" for x in self.lines).encode())
+
+    def artifact(self, name: str, content: bytes) -> None:
+        """Keep a file with the run."""
+        self._do(lambda: self._artifact(name, content))
+
+    def tag(self, key: str, value: str) -> None:
+        self._do(lambda: self._client.set_tag(self.run_id, key, redacted(value)))
+
+    def finish(self, status: str) -> None:
+        """`status` is FINISHED, FAILED or KILLED; waits until MLflow has everything."""
+        self.flush()
+        if self._monitor is not None:
+            self._do(lambda: self._monitor.finish())
+        self._do(lambda: self._client.set_terminated(self.run_id, status))
+        self._thread.shutdown(wait=True)
+
+    def _do(self, action: Callable[[], Any]) -> "Future[None] | None":
+        if self.config.uri is None or self.problem is not None:
+            return None
+        return self._thread.submit(self._guarded, action)
+
+    def _guarded(self, action: Callable[[], Any]) -> None:
+        if self.problem is not None:
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                action()
+        except Exception as error:  # whatever it is, it must not end the training
+            self.problem = (
+                f"MLflow at {redacted(self.config.uri)} failed ({type(error).__name__}: "
+                f"{redacted(str(error)).splitlines()[0][:200]}); training goes on, and the metrics "
+                f"are in {self.run_url}/{METRICS_FILE}"
+            )
+
+    def _start(self, name: str, resolved: Tree) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow  # takes seconds; the workers start meanwhile
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        mlflow.set_tracking_uri(self.config.uri)
+        self._client = mlflow.MlflowClient(self.config.uri)
+        try:
+            self.run_id = json.loads(storage.read(f"{self.run_url}/{RUN_FILE}"))["run_id"]
+            self._client.update_run(self.run_id, status="RUNNING")
+        except FileNotFoundError:
+            found = self._client.get_experiment_by_name(self.config.experiment)
+            experiment = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(self.config.experiment)
+            )
+            self.run_id = self._client.create_run(experiment, run_name=name).info.run_id
+            content = {"run_id": self.run_id, "uri": redacted(self.config.uri)}
+            storage.write(f"{self.run_url}/{RUN_FILE}", json.dumps(content).encode())
+            self._client.log_dict(self.run_id, redacted(resolved), "config.json")
+            for key, value in flat(redacted(resolved)).items():
+                self._client.log_param(self.run_id, key, value, synchronous=False)
+        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
+        self._monitor.start()
+
+    def _log(self, metrics: dict[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(_key(k), v, now, step) for k, v in metrics.items()]
+        self._client.log_batch(self.run_id, metrics=batch)
+
+    def _artifact(self, name: str, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(path))
+
+    def _earlier_lines(self) -> list[str]:
+        try:
+            lines = storage.read(f"{self.run_url}/{METRICS_FILE}").decode().splitlines()
+        except FileNotFoundError:
+            return []
+        for line in lines:
+            record = json.loads(line)
+            self.last_step |= {k: record["step"] for k in record if k != "step"}
+        return lines
+
+
+def _key(name: str) -> str:
+    return name.replace("@", "_at_")  # MLflow takes letters, digits and _-./ :
+
