@@ -1,0 +1,71 @@
+"""What a run's embedding knows, beside everything that it has to beat.
+
+    python benchmarks/probes.py RUN [RUN ...] [--tasks FILE.npz] [--seeds 5] [--output probes.json]
+
+Ridge probes on spatial blocks, with all labels and with 300. A row each for the runs, for every
+run's encoder untrained, and for the baselines. About a minute and a half on one core for the
+baselines, ten seconds for a run. The real GeoCLIP encoder is not among the rows yet.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import raytrain
+from raytrain.encoders.location import LocationEncoderConfig
+from raytrain.errors import UserError
+from raytrain.evaluation import baselines
+from raytrain.evaluation.probes import Encoder
+from raytrain.evaluation.scoring import score
+from raytrain.evaluation.tasks import load_tasks
+from raytrain.settings import build
+
+MINI = Path(__file__).parents[1] / "datasets" / "earth-mini" / "tasks.npz"
+
+
+def encoders_of(runs: list[str]) -> dict[str, Encoder]:
+    """Baselines, then runs, each architecture of theirs also untrained."""
+    rows: dict[str, Encoder] = {
+        "unit xyz": baselines.unit_xyz,
+        "random Fourier": baselines.random_fourier(),
+        "untrained harmonics": baselines.harmonics(20),
+    }
+    seen: list[Any] = []
+    for run in runs:
+        encoder = raytrain.load(run)
+        location = encoder.config["location"]
+        if location not in seen:
+            seen.append(location)
+            suffix = "" if len(seen) == 1 else f" {len(seen)}"
+            config = build(LocationEncoderConfig, location, "location")
+            rows[f"untrained encoder{suffix}"] = baselines.untrained(config)
+        rows[run.rstrip("/")] = encoder.encode
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folder or URL of a run")
+    parser.add_argument("--tasks", type=Path, default=MINI, help="default: those of earth-mini")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--degrees", type=float, default=10.0, help="size of the blocks")
+    parser.add_argument("--output", type=Path, default=Path("probes.json"))
+    args = parser.parse_args()
+    started = time.perf_counter()
+    try:
+        rows = encoders_of(args.runs)
+        scores = score(rows, load_tasks(args.tasks), degrees=args.degrees, seeds=args.seeds)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    seconds = time.perf_counter() - started
+    print(scores.text())
+    result = {"tasks": args.tasks.name, "seconds": round(seconds, 1), **scores.to_dict()}
+    args.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{seconds:.0f} s, written to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+import json
+
+import numpy as np
+import pytest
+
+from raytrain.evaluation.baselines import unit_xyz
+from raytrain.evaluation.scoring import score
+from raytrain.evaluation.tasks import Task
+from raytrain.geo import Array
+
+
+def noise(lon: Array, lat: Array) -> Array:
+    """A hash of the place: tells places apart and knows nothing."""
+    return np.asarray(np.sin(1e4 * np.stack([lon, lat, lon + lat, lon - 2 * lat], axis=1)))
+
+
+def test_table_orders_knowledge_above_noise(height: Task, hemisphere: Task) -> None:
+    scores = score({"xyz": unit_xyz, "hash": noise}, [height, hemisphere], seeds=3)
+    assert scores.rows == ("label-kNN", "inverse distance", "xyz", "hash")
+    assert scores.values.shape == (4, 2, 2, 3)
+    for budget in (None, 300):
+        assert scores.mean("xyz", budget, "height") > 0.99
+        assert scores.mean("hash", budget, "height") < 0.05
+        means = [scores.mean("xyz", budget, t) for t in scores.tasks]
+        assert scores.mean("xyz", budget) == pytest.approx(np.mean(means))
+    assert scores.std("xyz", None) < 0.1
+    assert scores.settings["dims"] == {"xyz": 3, "hash": 4}
+    assert "10 degrees" in scores.settings["split"]
+
+
+def test_table_is_text_and_json(height: Task) -> None:
+    scores = score({"xyz": unit_xyz}, [height], seeds=2, budgets=(300,), degrees=None)
+    text = scores.text()
+    assert text.startswith("300 labels; mean±std over 2 seeds")
+    assert "| xyz " in text
+    saved = json.loads(json.dumps(scores.to_dict()))
+    cell = saved["scores"]["xyz"]["300 labels"]["height"]
+    assert len(cell["seeds"]) == len(cell["penalties"]) == 2
+    assert saved["settings"]["split"] == "random rows"
+
+
+def test_leaked_task_is_marked_and_left_out_of_the_mean(height: Task, hemisphere: Task) -> None:
+    scores = score({"xyz": unit_xyz}, [height, hemisphere], seeds=2, leaks={"xyz": {"height"}})
+    assert scores.clean_tasks == ("hemisphere",)
+    for row in scores.rows:
+        assert scores.mean(row, None) == scores.mean(row, None, "hemisphere")
+    line = next(line for line in scores.text().splitlines() if line.startswith("| xyz"))
+    assert line.count("*") == 1
+    assert "left out of the mean" in scores.text()
+    assert scores.to_dict()["leaks"] == {"xyz": ["height"]}
+
+
+def test_one_bad_score_does_not_swamp_the_mean(height: Task) -> None:
+    scores = score({}, [height], seeds=1)
+    scores.values[:] = -50.0
+    assert scores.mean("label-kNN", None) == -1.0

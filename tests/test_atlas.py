@@ -1,0 +1,64 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytrain import atlas
+from raytrain.atlas import fit_palette, world_map
+from raytrain.encoders.location import LocationEncoderConfig
+from raytrain.encoders.networks import SirenConfig
+from raytrain.encoders.pretrained import save_location_encoder
+from raytrain.evaluation.baselines import unit_xyz
+from raytrain.geo import Array
+from raytrain.settings import to_dict
+
+
+def climate(lon: Array, lat: Array) -> Array:
+    """Four columns in which zones differ."""
+    t = np.radians(lat)
+    return np.stack([np.cos(2 * t), np.cos(6 * t), np.sin(t), np.sin(np.radians(lon))], axis=1)
+
+
+def test_map_shows_the_encoder_and_dims_the_ocean() -> None:
+    land = np.zeros((18, 36), bool)
+    land[:, :18] = True
+    plain = np.asarray(world_map(climate, 4.0, width=400), float)
+    masked = np.asarray(world_map(climate, 4.0, land=land, width=400), float)
+    assert plain.shape == masked.shape
+    west, east = masked[84:-120, 60:180], masked[84:-120, 220:340]
+    assert west.std() > 2 * east.std()
+    assert plain[84:-120, 60:340].std() > 20
+
+
+def test_rotated_and_flipped_embeddings_look_alike() -> None:
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    first = np.asarray(world_map(climate, 4.0, width=400), float)
+    second = np.asarray(
+        world_map(lambda lon, lat: climate(lon, lat) @ rotation, 4.0, width=400), float
+    )
+    assert np.abs(first - second).max() <= 2
+
+
+def test_few_columns_and_collapsed_embeddings_are_drawn() -> None:
+    assert world_map(lambda lon, lat: lat[:, None], 10.0, width=300).width == 300
+    assert world_map(lambda lon, lat: np.ones((len(lon), 5)), 10.0, width=300).width == 300
+    assert fit_palette(unit_xyz).explained == pytest.approx(1.0)
+
+
+def test_command_writes_the_map_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = LocationEncoderConfig(network=SirenConfig(width=16), dim=8)
+    save_location_encoder(tmp_path / "run", {"location": to_dict(config)}, config.build())
+    output = tmp_path / "map.png"
+    arguments = ["atlas", str(tmp_path / "run"), "--output", str(output), "--degrees", "10"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    atlas.main()
+    assert f"wrote {output}" in capsys.readouterr().out
+    with Image.open(output) as picture:
+        assert picture.width == 1600
+    monkeypatch.setattr(sys, "argv", ["atlas", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="none does not exist"):
+        atlas.main()
