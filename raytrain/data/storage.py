@@ -79,6 +79,33 @@ def cache_dir() -> Path:
     return Path(os.environ.get("RAYTRAIN_CACHE") or Path.home() / ".cache" / "raytrain")
 
 
+def folders(url: str, prefix: str) -> list[str]:
+    """Names of the folders in `url` that begin with `prefix`, sorted; [] where there is no url."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        if is_local(url) and not Path(url).is_dir():
+            return []
+        paths = filesystem.find(path, withdirs=False)
+    inside = [found[len(path) :].strip("/") for found in paths]
+    return sorted({p.split("/")[0] for p in inside if p.startswith(prefix) and "/" in p})
+
+
+def sizes(url: str) -> dict[str, int]:
+    """Bytes of every file directly in the folder `url`, by name, in one request."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        listed = filesystem.ls(path, detail=True)
+    return {f["name"].rpartition("/")[2]: f["size"] for f in listed if f["type"] == "file"}
+
+
+def remove_folder(url: str) -> None:
+    """Delete a folder and all in it, where there is one."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+
+
 def is_local(url: str) -> bool:
     """A path of this machine rather than a URL."""
     return "://" not in url

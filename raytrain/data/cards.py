@@ -1,0 +1,112 @@
+"""Cards: one YAML file a modality says where its shards are, how they are encoded and made."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytrain import settings
+from raytrain.data import storage
+from raytrain.data.augment import AugmentConfig
+from raytrain.data.sources.features import TextFeaturesSource
+from raytrain.data.sources.places import PlacesSource
+from raytrain.data.sources.rasters import RasterSource
+from raytrain.data.sources.tables import TableSource
+from raytrain.data.storage import datasets_dir
+from raytrain.encoders.modality import MLPTowerConfig, TowerConfig
+from raytrain.errors import UserError
+
+__all__ = ["Card", "CardError", "Source", "datasets_dir", "load_card", "load_cards", "root_url"]
+
+Source = RasterSource | TableSource | PlacesSource | TextFeaturesSource
+
+MINI, EARTH = "earth-mini", "earth"
+
+
+class CardError(UserError):
+    """A card that does not exist."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A modality. `name` is that of the YAML file unless given; `folder` is where the file lies.
+
+    `shards` is a folder of data.root, an absolute path or a URL (default: the name); `field` the
+    observation in its manifest. `source` says how `python -m raytrain.prepare` makes the shards;
+    `mini` changes settings of it for earth-mini. `leaks` names the tasks whose labels it contains.
+    """
+
+    name: str
+    folder: Path
+    shards: str = ""
+    field: str = "observation"
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    tower: TowerConfig = dataclasses.field(default_factory=MLPTowerConfig)
+    source: Source | None = None
+    mini: dict[str, Any] = dataclasses.field(default_factory=dict)
+    licence: str = ""
+    credit: str = ""
+    leaks: tuple[str, ...] = ()
+
+    def url(self, root: str) -> str:
+        """Where the shards are, for a `data.root`."""
+        return storage.join(root_url(root), self.shards or self.name)
+
+    def source_for(self, root: str) -> Source | None:
+        """How the shards are made: as the card says, for earth-mini with the changes of `mini`."""
+        if self.source is None or root != MINI:
+            return self.source
+        changed = settings.merge(settings.to_dict(self.source), self.mini)
+        holder = settings.build(_Holder, {"source": changed}, f"{self.name}.mini")
+        return holder.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Holder:
+    source: Source
+
+
+def root_url(root: str) -> str:
+    """The folder or URL that `data.root` stands for: earth and earth-mini lie in the cache."""
+    return str(storage.cache_dir() / root) if root in (MINI, EARTH) else root
+
+
+def load_card(name_or_path: str) -> Card:
+    """A card by its name in datasets/ or the path of its file. Raises CardError, SettingsError."""
+    is_path = name_or_path.endswith((".yaml", ".yml"))
+    path = Path(name_or_path) if is_path else datasets_dir() / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise CardError(_missing(name_or_path, is_path))
+    values = settings.load_yaml(path)
+    return settings.build(
+        Card, {"name": path.stem, **values, "folder": path.resolve().parent}, path.name
+    )
+
+
+def load_cards(names_or_paths: Sequence[str]) -> dict[str, Card]:
+    """Cards by their names, in the order given. Raises CardError when two have the same name."""
+    cards: dict[str, Card] = {}
+    for name_or_path in names_or_paths:
+        card = load_card(name_or_path)
+        if card.name in cards:
+            raise CardError(f"two cards are named `{card.name}`; give one of them another `name`")
+        cards[card.name] = card
+    return cards
+
+
+def card_names() -> list[str]:
+    """The modalities that have a card in datasets/."""
+    return sorted(path.stem for path in datasets_dir().glob("*.yaml"))
+
+
+def _missing(name: str, is_path: bool) -> str:
+    if is_path:
+        return f"there is no card {name}"
+    known = card_names()
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)};"
+    return (
+        f"there is no card `{name}` in {datasets_dir()}; {advice} or give the path of a YAML file"
+    )

@@ -1,0 +1,152 @@
+"""From a card to its shards: what `raytrain.prepare` does, and the first use of earth-mini."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from raytrain import settings
+from raytrain.data import storage
+from raytrain.data.cards import MINI, Card, Source, card_names, load_card
+from raytrain.data.manifest import Manifest, ShardError
+from raytrain.data.sources.features import TEXT, TextFeaturesSource
+from raytrain.data.sources.files import Context
+from raytrain.data.sources.rasters import RasterSource
+from raytrain.data.writer import Observations, write_shards
+from raytrain.errors import UserError
+
+OnRows = Callable[[str, int, int], None]  # modality, rows done so far, rows in all
+
+
+class PreparationError(UserError):
+    """Shards that are not there and cannot be made without being asked to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What came of one card: its shards, and the raw rows that were dropped, by reason."""
+
+    modality: str
+    url: str
+    manifest: Manifest
+    seconds: float
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def silent(modality: str, done: int, rows: int) -> None:
+    """Shows no progress."""
+
+
+def ready(cards: Iterable[Card], root: str, on_rows: OnRows = silent) -> dict[str, str]:
+    """The URL of every card's shards under `data.root`, by name.
+
+    The rasters of earth-mini are made here on first use, in seconds and without a download. Raises
+    PreparationError for other shards that are missing, with the command that makes them.
+    """
+    cards = list(cards)
+    for card in cards:
+        source = card.source_for(root)
+        if root == MINI and isinstance(source, RasterSource):
+            if not _is_made(card, source, root, cards, but_for=("places",)):
+                prepare(card, root, cards, on_rows=on_rows)
+        elif storage.size(storage.join(card.url(root), "manifest.json")) is None:
+            raise PreparationError(_advice(card, root))
+    return {card.name: card.url(root) for card in cards}
+
+
+def prepare(
+    card: Card,
+    root: str,
+    cards: Sequence[Card] = (),
+    places: int | None = None,
+    on_rows: OnRows = silent,
+) -> Prepared:
+    """Make the shards of a card under `data.root`; those that are there already stay.
+
+    `cards` are the modalities prepared together: rasters among them, and those of datasets/, share
+    the land so that no two see the same place. `places` replaces a raster's number of places.
+    """
+    started = time.monotonic()
+    source = card.source_for(root)
+    if source is None:
+        raise PreparationError(f"{card.name}: the card has no `source` to make shards from")
+    if places is not None and isinstance(source, RasterSource):
+        source = replace(source, places=places)
+    url = card.url(root)
+    if _is_made(card, source, root, cards):
+        return Prepared(modality=card.name, url=url, manifest=Manifest.load(url), seconds=0.0)
+    dealt_among = _rasters(cards)
+    context = Context(
+        modality=card.name, field=card.field, folder=card.folder, dealt_among=dealt_among
+    )
+    if isinstance(source, TextFeaturesSource):
+        texts = replace(context, field=TEXT)
+        _write(card, f"{url}-texts", source.observe_texts(texts), {}, silent)
+    observations = source.observe(context)
+    manifest = _write(card, url, observations, _described(source, dealt_among), on_rows)
+    return Prepared(
+        modality=card.name,
+        url=url,
+        manifest=manifest,
+        seconds=time.monotonic() - started,
+        dropped=observations.dropped,
+    )
+
+
+def _write(
+    card: Card, url: str, observations: Observations, described: settings.Tree, on_rows: OnRows
+) -> Manifest:
+    done = 0
+
+    def count(rows: int) -> None:
+        nonlocal done
+        done += rows
+        on_rows(card.name, done, len(observations.lonlat_deg))
+
+    return write_shards(
+        url,
+        observations,
+        modality=card.name,
+        source=described,
+        licence=card.licence,
+        credit=card.credit,
+        on_rows=count,
+    )
+
+
+def _is_made(
+    card: Card, source: Source, root: str, cards: Sequence[Card], but_for: tuple[str, ...] = ()
+) -> bool:
+    """Whether finished shards of exactly this source are there."""
+    try:
+        found = Manifest.load(card.url(root)).source
+    except ShardError:
+        return False
+    wanted = _described(source, _rasters(cards))
+    return all(found.get(key) == value for key, value in wanted.items() if key not in but_for)
+
+
+def _described(source: Source, dealt_among: tuple[str, ...]) -> settings.Tree:
+    described = settings.to_dict(source)
+    if isinstance(source, RasterSource):
+        described["dealt_among"] = list(dealt_among)
+    return described
+
+
+def _rasters(cards: Sequence[Card]) -> tuple[str, ...]:
+    """The modalities that the land is dealt among: rasters of datasets/ and of the given cards."""
+    shipped = [load_card(name) for name in card_names()]
+    rasters = [card for card in (*shipped, *cards) if isinstance(card.source, RasterSource)]
+    return tuple(sorted({card.name for card in rasters}))
+
+
+def _advice(card: Card, root: str) -> str:
+    missing = f"{card.name}: there are no shards in {card.url(root)}"
+    if card.source is None:
+        return f"{missing}, and its card has no `source` to make them from"
+    what = card.name if card.name in card_names() else f"{card.folder / card.name}.yaml"
+    where = "" if root == MINI else f" --root {root}"
+    once = " (it fetches a text encoder once)" if card.source.kind == "text_features" else ""
+    return (
+        f"{missing}. Make them with `python -m raytrain.prepare {what}{where}`{once}, "
+        f"or leave {card.name} out of data.modalities"
+    )
