@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -14,7 +13,7 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
-from raytrain.encoders.weights import WeightsError, load_exactly, read_weights
+from raytrain.encoders.weights import WeightsError, load_exactly, read_bytes, read_weights
 from raytrain.geo import as_lonlat
 from raytrain.settings import build
 
@@ -62,28 +61,26 @@ def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
 def save_location_encoder(
     folder: str | PathLike[str], config: Mapping[str, Any], encoder: LocationEncoder
 ) -> None:
-    """Write what `load` reads into a local folder: weights and a run's resolved settings, of which
-    "location" are the encoder's."""
-    checkpoint = Path(folder)
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    safetensors.torch.save_file(encoder.state_dict(), checkpoint / WEIGHTS)
+    """Write what `load` reads into a folder, path or URL: weights, and a run's resolved settings,
+    of which "location" are the encoder's."""
+    files, path = fsspec.url_to_fs(str(folder))
+    files.makedirs(path, exist_ok=True)
+    weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
+    files.pipe_file(f"{path}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
+    files.pipe_file(f"{path}/{WEIGHTS}", safetensors.torch.save(weights))
 
 
 def _find_checkpoint(url: str) -> str:
     """The checkpoint that `url` is, or the newest of the run that it is."""
-    files, path = fsspec.url_to_fs(url)
-    if files.exists(f"{path}/{WEIGHTS}"):
+    if _exists(f"{url}/{WEIGHTS}"):
         return url
-    if not files.exists(path):
-        raise WeightsError(f"{url} does not exist; give the folder of a run or of a checkpoint")
-    if not files.exists(f"{path}/{LATEST}"):
+    if not _exists(f"{url}/{LATEST}"):
         raise WeightsError(
             f"{url} holds neither {LATEST}, which a run has from its first checkpoint on, nor "
             f"{WEIGHTS}, which a checkpoint has; give the folder of a run or of a checkpoint"
         )
     name = _read_json(f"{url}/{LATEST}").get("checkpoint")
-    if not name or not files.exists(f"{path}/{name}/{WEIGHTS}"):
+    if not name or not _exists(f"{url}/{name}/{WEIGHTS}"):
         raise WeightsError(
             f"{url}: {LATEST} names the checkpoint {name}, which has no {WEIGHTS}; "
             "resume the run to write another, or give the folder of an older checkpoint"
@@ -91,12 +88,20 @@ def _find_checkpoint(url: str) -> str:
     return f"{url}/{name}"
 
 
-def _read_json(url: str) -> dict[str, Any]:
+def _exists(url: str) -> bool:
     try:
-        with fsspec.open(url, "rb") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {url}: {error}") from None
+        files, path = fsspec.url_to_fs(url)
+        return bool(files.exists(path))
+    except Exception as error:  # every file system raises errors of its own
+        raise WeightsError(f"cannot look for {url}: {type(error).__name__}: {error}") from None
+
+
+def _read_json(url: str) -> dict[str, Any]:
+    stored = read_bytes(url)
+    try:
+        content = json.loads(stored)
+    except ValueError as error:
+        raise WeightsError(f"{url} is no readable JSON: {error}") from None
     if not isinstance(content, dict):
         raise WeightsError(f"{url} is damaged: expected a JSON object")
     return content

@@ -17,16 +17,23 @@ class WeightsError(UserError):
     """Weights that cannot be read or do not belong to the module."""
 
 
+def read_bytes(url: str) -> bytes:
+    """The content of a path or of any URL that fsspec opens; WeightsError where there is none."""
+    try:
+        with fsspec.open(url, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {url}") from None
+    except Exception as error:  # every file system raises errors of its own
+        raise WeightsError(f"cannot read {url}: {type(error).__name__}: {error}") from None
+
+
 def read_weights(url: str) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file, or a PyTorch file of nothing but tensors.
 
     `url` is a path or any URL that fsspec opens. A dict under "state_dict" or "model" is unwrapped.
     """
-    try:
-        with fsspec.open(url, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise WeightsError(f"cannot read the weights {url}: {error}") from None
+    content = read_bytes(url)
     try:
         if url.endswith(".safetensors"):
             return dict(safetensors.torch.load(content))
@@ -49,7 +56,8 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     for name, tensor in wanted.items():
         if name not in weights:
             raise WeightsError(
-                f"{what}: no tensor {name} {list(tensor.shape)}, which the model needs"
+                f"{what}: no tensor {name} {list(tensor.shape)}, which this architecture needs; "
+                f"the first of the {len(weights)} stored is {next(iter(weights), 'none')}"
             )
         if weights[name].shape != tensor.shape:
             raise WeightsError(

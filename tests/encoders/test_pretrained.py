@@ -76,7 +76,7 @@ def test_bad_coordinates_are_named(
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(WeightsError, match="nowhere does not exist"):
+    with pytest.raises(WeightsError, match=r"nowhere holds neither latest\.json"):
         raytrain.load(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"neither latest\.json, .* nor location_encoder"):
         raytrain.load(tmp_path)
@@ -84,7 +84,7 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, run: Path) -> None:
     with pytest.raises(WeightsError, match=r"names the checkpoint checkpoint_000800, which has no"):
         raytrain.load(run)
     (run / "latest.json").write_text('{"checkp')
-    with pytest.raises(WeightsError, match=r"cannot read .*latest\.json"):
+    with pytest.raises(WeightsError, match=r"latest\.json is no readable JSON"):
         raytrain.load(run)
 
 

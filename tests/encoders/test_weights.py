@@ -30,7 +30,7 @@ def test_pickled_objects_are_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
 def test_missing_and_damaged_files_are_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(WeightsError, match=rf"cannot read the weights .*{name}"):
+    with pytest.raises(WeightsError, match=rf"there is no .*{name}"):
         read_weights(str(tmp_path / name))
     (tmp_path / name).write_bytes(b"\x00" * 7)
     with pytest.raises(WeightsError, match=name):
@@ -41,7 +41,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path, name: str) -> None:
     ("stored", "message"),
     [
         ({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, r"weight is \[2, 4\].* \[2, 3\]"),
-        ({"weight": torch.zeros(2, 3)}, r"no tensor bias \[2\]"),
+        ({"weight": torch.zeros(2, 3)}, r"no tensor bias \[2\], .* the 1 stored is weight"),
         (
             {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "scale": torch.zeros(1)},
             r"scale \[1\] is not in this architecture",
