@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import raytrain
+from raytrain.data.cards import load_card
+from raytrain.data.storage import datasets_dir
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines
@@ -23,16 +25,18 @@ from raytrain.evaluation.scoring import score
 from raytrain.evaluation.tasks import load_tasks
 from raytrain.settings import build
 
-MINI = Path(__file__).parents[1] / "datasets" / "earth-mini" / "tasks.npz"
+MINI = datasets_dir() / "earth-mini" / "tasks.npz"
 
 
-def encoders_of(runs: list[str]) -> dict[str, Encoder]:
-    """Baselines, then runs, each architecture of theirs also untrained."""
+def encoders_of(runs: list[str]) -> tuple[dict[str, Encoder], dict[str, set[str]]]:
+    """Baselines, then runs, each architecture of theirs also untrained; and the tasks whose labels
+    the modalities of a run contain."""
     rows: dict[str, Encoder] = {
         "unit xyz": baselines.unit_xyz,
         "random Fourier": baselines.random_fourier(),
         "untrained harmonics": baselines.harmonics(20),
     }
+    leaks: dict[str, set[str]] = {}
     seen: list[Any] = []
     for run in runs:
         encoder = raytrain.load(run)
@@ -42,8 +46,12 @@ def encoders_of(runs: list[str]) -> dict[str, Encoder]:
             suffix = "" if len(seen) == 1 else f" {len(seen)}"
             config = build(LocationEncoderConfig, location, "location")
             rows[f"untrained encoder{suffix}"] = baselines.untrained(config)
-        rows[run.rstrip("/")] = encoder.encode
-    return rows
+        name = run.rstrip("/")
+        rows[name] = encoder.encode
+        cards = [load_card(modality) for modality in encoder.config["data"]["modalities"]]
+        if leaked := {task for card in cards for task in card.leaks}:
+            leaks[name] = leaked
+    return rows, leaks
 
 
 def main() -> None:
@@ -56,8 +64,9 @@ def main() -> None:
     args = parser.parse_args()
     started = time.perf_counter()
     try:
-        rows = encoders_of(args.runs)
-        scores = score(rows, load_tasks(args.tasks), degrees=args.degrees, seeds=args.seeds)
+        rows, leaks = encoders_of(args.runs)
+        tasks = load_tasks(args.tasks)
+        scores = score(rows, tasks, degrees=args.degrees, seeds=args.seeds, leaks=leaks)
     except UserError as error:
         sys.exit(f"error: {error}")
     seconds = time.perf_counter() - started

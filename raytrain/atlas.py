@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import map_coordinates
 
+from raytrain.data.sources.land import land_mask
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.pretrained import load
 from raytrain.errors import UserError
@@ -44,7 +45,7 @@ class Palette(NamedTuple):
 
 def world_map(
     encoder: Encoder,
-    degrees: float = 0.5,
+    degrees: float = 1.0,
     *,
     land: Mask | None = None,
     untrained: Encoder | None = None,
@@ -195,17 +196,20 @@ def main() -> None:
     parser.add_argument("run", help="folder or URL of a run or checkpoint")
     parser.add_argument("--output", type=Path, help="PNG to write (default: RUN's name.png)")
     parser.add_argument("--degrees", type=float, default=0.5, help="cell size (default 0.5)")
-    parser.add_argument("--land", type=Path, help="global north-up land mask as an image, land > 0")
+    parser.add_argument("--ocean", action="store_true", help="do not dim the ocean")
     args = parser.parse_args()
     try:
         encoder = load(args.run)
     except UserError as error:
         sys.exit(f"error: {error}")
-    land = None if args.land is None else np.asarray(Image.open(args.land).convert("L")) > 0
     config = build(LocationEncoderConfig, encoder.config["location"], "location")
     name = Path(str(args.run).rstrip("/")).name
     picture = world_map(
-        encoder.encode, args.degrees, land=land, untrained=untrained(config), title=name
+        encoder.encode,
+        args.degrees,
+        land=None if args.ocean else land_mask(),
+        untrained=untrained(config),
+        title=name,
     )
     output = args.output or Path(f"{name}.png")
     picture.save(output)

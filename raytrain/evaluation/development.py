@@ -19,13 +19,13 @@ def development_probes(
     *,
     budgets: Sequence[Budget] = (None, 300),
     seeds: int = 3,
-    max_labels: int = 3000,
+    max_labels: int = 6000,
 ) -> Scores:
     """Score an encoder beside the same encoder untrained and the label baselines, in seconds.
 
     Rows: label-kNN, inverse distance, untrained encoder, trained encoder; blocks of 10 degrees. At
-    most `max_labels` labels a task and few seeds, so it says where a run stands; a table to be
-    reported needs `score` with all labels and five seeds or more. `.settings` says what was used.
+    most `max_labels` labels a task (of more, evenly spaced rows) and few seeds: it says where a run
+    stands. A table to be reported needs `score` with five seeds or more. See `.settings`.
     """
     fewer = [
         task.subset(np.linspace(0, len(task.y) - 1, min(max_labels, len(task.y))).astype(np.int64))
@@ -50,8 +50,8 @@ def verdict(scores: Scores) -> str | None:
     return (
         "The trained encoder's probes are below the untrained encoder's: "
         + "; ".join(worse)
-        + ". It learned to tell places apart, not what they are like, which a falling loss hides. "
-        "What helps: more distinct places a modality (hundreds of thousands, drawn anew instead of "
-        "repeated), fewer steps or a lower learning rate, a softer logit scale (fixed at 10), "
-        "and regression beside contrast."
+        + ". Mostly this means that it learned to tell places apart and not what they are like, "
+        "which a falling loss hides. What helps: more distinct places a modality (hundreds of "
+        "thousands, drawn anew, not repeated), fewer steps or a lower learning rate, a softer "
+        "logit scale (fixed at 10), and regression beside contrast."
     )
