@@ -66,17 +66,19 @@ def _recipe(file: str) -> Path:
 
 def pretrain(config: RunConfig, console: Console) -> int:
     """Run, or go on with, the pretraining that `config` describes, and sum it up."""
-    from raytrain.data import earth  # heavy imports wait until the settings are known to be good
+    # Heavy imports wait until the settings are known to be good.
+    from raytrain.data import preparation
     from raytrain.training import checkpoint, launch
-    from raytrain.training.job import make_job
+    from raytrain.training.job import chosen_cards, make_job
     from raytrain.training.progress import Display
     from raytrain.training.tracking import Tracker
 
     assert config.name is not None
-    earth.ensure_prepared(config.data.root, config.data.modalities, console)
+    cards = chosen_cards(config)
+    urls = preparation.ready(cards.values(), config.data.root)
     launch.connect(config.scaling)
     workers, use_gpu = launch.choose_workers(config.scaling)
-    job = make_job(config, workers)
+    job = make_job(config, urls, cards, workers)
     start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite)
     steps, first = job.total_steps(), start.step if start else 0
     if first >= steps:
@@ -160,3 +162,7 @@ def sum_up(
     tracker.tag("checkpoint", job.run_url)
     for line in summary.where(job.run_url, job.config.tracking.uri, tracker.run_id):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -107,6 +107,8 @@ def redacted(value: Any) -> Any:
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -72,6 +72,23 @@ def read_shard(
     return _drop_bad_places(columns, skipped, rows)
 
 
+def check_shards(url: str, manifest: Manifest) -> None:
+    """Raise ShardError unless every shard of the manifest is there in its full length."""
+    found = storage.sizes(url)
+    for shard in manifest.shards:
+        _check_size(storage.join(url, shard.name), shard, found.get(shard.name))
+
+
+def _check_size(where: str, shard: Shard, size: int | None) -> None:
+    if size is None:
+        raise ShardError(f"{where} is missing, but the manifest names it. {_MEND}")
+    if size != shard.bytes:
+        problem = "truncated" if size < shard.bytes else "changed"
+        raise ShardError(
+            f"{where} is {problem}: {size:,} bytes, the manifest says {shard.bytes:,}. {_MEND}"
+        )
+
+
 _MEND = "Copy it again, or delete it and run `python -m raytrain.prepare` again"
 
 
@@ -84,14 +101,9 @@ def _content(where: str, shard: Shard, verify: bool) -> memoryview:
             buffer = memoryview(storage.read(where))
     except FileNotFoundError:
         raise ShardError(f"{where} is missing, but the manifest names it. {_MEND}") from None
-    except ValueError:
-        raise ShardError(f"{where} is empty. {_MEND}") from None
-    if len(buffer) != shard.bytes:
-        problem = "truncated" if len(buffer) < shard.bytes else "changed"
-        raise ShardError(
-            f"{where} is {problem}: {len(buffer):,} bytes, the manifest says {shard.bytes:,}. "
-            f"{_MEND}"
-        )
+    except ValueError:  # an empty file cannot be mapped
+        buffer = memoryview(b"")
+    _check_size(where, shard, len(buffer))
     if verify and (digest := hashlib.sha256(buffer).hexdigest()) != shard.sha256:
         raise ShardError(
             f"{where} is changed: its sha256 is {digest[:16]}…, the manifest says "

@@ -95,7 +95,7 @@ class Stream:
             STAND_IN: np.where(stand_in, number, -1).astype(np.int32),
         }
 
-    def validation(self, places: int) -> Columns:
+    def validation(self, places: int) -> Pairs:
         """The first `places` rows held out from training, without augmentation."""
         parts: list[Columns] = []
         for shard in self.manifest.shards_of("val"):
@@ -108,7 +108,8 @@ class Stream:
         observation = np.concatenate([part[self.field] for part in parts])
         if observation.ndim == 4:
             observation = centred(observation, self.augment)
-        return {LONLAT: np.concatenate([p[LONLAT] for p in parts]), OBSERVATION: observation}
+        lonlat_deg = np.concatenate([part[LONLAT] for part in parts])
+        return Pairs(torch.from_numpy(lonlat_deg), torch.from_numpy(observation))
 
     def dataset(self, rank: int, world: int) -> ray.data.Dataset:
         """The rank's stream as a Ray Dataset, long enough for `rows_wanted`."""

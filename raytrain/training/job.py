@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from raytrain.data.cards import Card, load_card, shards_url
+from raytrain.data.cards import Card, load_cards
 from raytrain.data.manifest import Manifest
+from raytrain.data.shards import check_shards
 from raytrain.data.streams import Stream
 from raytrain.encoders.modality import FieldSpec
 from raytrain.errors import UserError
@@ -34,7 +35,7 @@ class Job:
     @property
     def resolved(self) -> Tree:
         """All settings and cards, as they are saved with checkpoints and logged."""
-        return {**to_dict(self.config), "cards": {n: to_dict(c) for n, c in self.cards.items()}}
+        return {**to_dict(self.config), "cards": {n: _portable(c) for n, c in self.cards.items()}}
 
     def rows(self, modality: str) -> int:
         """Pairs of a modality that one worker takes in a step that it is active in."""
@@ -94,15 +95,12 @@ class Job:
         return Model(location, towers, self.config.objective)
 
 
-def make_job(config: RunConfig, workers: int) -> Job:
-    """Read cards and manifests and check that the run can start. Raises UserErrors."""
-    cards = {card.name: card for card in map(load_card, config.data.modalities)}
-    if not cards:
-        raise UserError("data.modalities is empty; name at least one card")
-    chosen = config.method.modalities(tuple(cards))
-    _check_names(config, tuple(cards))
-    cards = {name: cards[name] for name in chosen}
-    streams = {name: _stream(config, card) for name, card in cards.items()}
+def make_job(config: RunConfig, urls: dict[str, str], cards: dict[str, Card], workers: int) -> Job:
+    """Read the manifests of the shards at `urls` and check that the run can start.
+
+    Raises UserErrors, each with the way out.
+    """
+    streams = {name: _stream(config, card, urls[name]) for name, card in cards.items()}
     job = Job(config=config, cards=cards, streams=streams, workers=workers)
     for name, stream in streams.items():
         batch = job.rows(name) * workers
@@ -115,7 +113,11 @@ def make_job(config: RunConfig, workers: int) -> Job:
     return job
 
 
-def _check_names(config: RunConfig, cards: tuple[str, ...]) -> None:
+def chosen_cards(config: RunConfig) -> dict[str, Card]:
+    """The cards of the modalities that the run trains on, by name."""
+    cards = load_cards(config.data.modalities)
+    if not cards:
+        raise UserError("data.modalities is empty; name at least one card")
     for setting, names in (
         ("training.places", config.training.places),
         ("objective.weights", config.objective.weights),
@@ -125,12 +127,12 @@ def _check_names(config: RunConfig, cards: tuple[str, ...]) -> None:
                 f"{setting}: {', '.join(sorted(unknown))} is not among data.modalities "
                 f"({', '.join(cards)})"
             )
+    return {name: cards[name] for name in config.method.modalities(tuple(cards))}
 
 
-def _stream(config: RunConfig, card: Card) -> Stream:
-    url = shards_url(card, config.data.root)
+def _stream(config: RunConfig, card: Card, url: str) -> Stream:
     manifest = Manifest.load(url)
-    manifest.check_shards(url)
+    check_shards(url, manifest)
     field = manifest.field(card.field)
     if not manifest.samples("train"):
         raise UserError(f"{card.name} is empty: {url} holds no training places; prepare it again")
@@ -148,3 +150,7 @@ def _stream(config: RunConfig, card: Card) -> Stream:
         seed=config.seed,
         verify=config.data.verify,
     )
+
+
+def _portable(card: Card) -> Tree:
+    return {key: value for key, value in to_dict(card).items() if key != "folder"}

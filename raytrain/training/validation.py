@@ -51,8 +51,7 @@ class Validation:
     def _starts(self, name: str) -> range:
         if name not in self.places:
             stream, wanted = self.job.streams[name], self.job.config.training.validation_places
-            columns = stream.validation(wanted)
-            self.places[name] = Pairs(*map(torch.from_numpy, columns))
+            self.places[name] = stream.validation(wanted)
         return range(0, len(self.places[name].lonlat_deg), CHUNK)
 
     def _embed(self, model: Model, name: str, start: int) -> Outputs:

@@ -1,5 +1,6 @@
 """What runs in each Ray Train worker: open the streams, call the loop, tell the driver."""
 
+import traceback
 from typing import Any
 
 import ray
@@ -61,7 +62,11 @@ def run_worker(settings: dict[str, Any]) -> Record:
     try:
         return train(job, readers, ray.train.torch.get_device(), start, Reporter(board))
     except Exception as error:
-        if (message := user_message(error)) is not None:
+        message = user_message(error)
+        # Beside other ranks these may echo a peer that was lost, which a restart mends.
+        if message is None and (ranks == 1 or not isinstance(error, RuntimeError | OSError)):
+            message = traceback.format_exc()
+        if message is not None:
             ray.get(board.put.remote({"error": message}))
         raise
 

@@ -1,0 +1,137 @@
+"""N ranks, or a batch in parts, give the loss and the gradients of one rank with the whole batch."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from raytrain.batch import Batch, Pairs
+from raytrain.encoders.location import LocationEncoderConfig
+from raytrain.encoders.modality import CNNConfig, FieldSpec, MLPTowerConfig
+from raytrain.encoders.networks import SirenConfig
+from raytrain.encoders.positional import SphericalHarmonicsConfig
+from raytrain.objective.losses import Direction, Negatives
+from raytrain.objective.model import LogitScaleConfig, Model, ObjectiveConfig, mean_over_ranks
+from raytrain.training.accumulate import backward
+
+Result = tuple[float, dict[str, torch.Tensor]]
+
+COMBINATIONS: list[tuple[Negatives, Direction]] = [
+    *product(
+        ("asymmetric", "batch", "modality"),
+        ("both", "observation_to_location", "location_to_observation"),
+    )
+]
+
+
+def a_model(negatives: Negatives, direction: Direction, dropout: float = 0.0) -> Model:
+    torch.manual_seed(0)
+    location = LocationEncoderConfig(
+        positional=SphericalHarmonicsConfig(degrees=4),
+        network=SirenConfig(width=16, dropout=dropout),
+        dim=8,
+    ).build()
+    towers = {
+        "image": CNNConfig(width=4, stages=2, target_px=2).build(FieldSpec(shape=(2, 8, 8)), 8),
+        "vector": MLPTowerConfig(width=8).build(FieldSpec(shape=(3,)), 8),
+    }
+    scale = LogitScaleConfig(init=5.0, learned=True)
+    objective = ObjectiveConfig(
+        negatives=negatives, direction=direction, logit_scale=scale, weights={"vector": 2.0}
+    )
+    return Model(location, towers, objective)
+
+
+def a_batch(rank: int = 0, ranks: int = 1) -> Batch:
+    """The rows of a rank, of 12 images and 8 vectors in all."""
+    generator = torch.Generator().manual_seed(1)
+
+    def pairs(n: int, *shape: int) -> Pairs:
+        lonlat_deg = torch.rand(n, 2, generator=generator, dtype=torch.float64) * 80
+        rows = slice(rank * n // ranks, (rank + 1) * n // ranks)
+        observation = torch.randn(n, *shape, generator=generator)
+        return Pairs(lonlat_deg[rows], observation[rows])
+
+    return {"image": pairs(12, 2, 8, 8), "vector": pairs(8, 3)}
+
+
+def step(model: Model, batch: Batch, parts: int, parallel: torch.nn.Module | None = None) -> Result:
+    loss, _ = backward(parallel or model, batch, parts, torch.float32, seed=7)
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return mean_over_ranks({"loss": loss.total.detach()})["loss"], gradients
+
+
+def assert_same(found: Result, expected: Result) -> None:
+    assert found[0] == pytest.approx(expected[0], abs=1e-6)
+    assert found[1].keys() == expected[1].keys()
+    for name, gradient in expected[1].items():
+        error = (found[1][name] - gradient).norm()
+        assert error < 1e-6 * (1 + gradient.norm()), f"{name}: {error}"
+
+
+def one_rank(rank: int, ranks: int, meeting: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+    results = {}
+    for negatives, direction in COMBINATIONS:
+        for parts in (1, 3):
+            model = a_model(negatives, direction)
+            parallel = DistributedDataParallel(model, broadcast_buffers=False)
+            found = step(model, a_batch(rank, ranks), parts, parallel)
+            results[f"{negatives}/{direction}/{parts}"] = found
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
+    """What each of two ranks found, for every combination and number of parts."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(one_rank, (2, f"{folder}/meeting", str(folder)), nprocs=2)
+    return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+def test_two_ranks_equal_one(
+    two_ranks: list[dict[str, Result]], negatives: Negatives, direction: Direction, parts: int
+) -> None:
+    expected = step(a_model(negatives, direction), a_batch(), 1)
+    for found in two_ranks:
+        assert_same(found[f"{negatives}/{direction}/{parts}"], expected)
+
+
+@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+@pytest.mark.parametrize("parts", [2, 5, 100])
+def test_parts_equal_the_whole(negatives: Negatives, direction: Direction, parts: int) -> None:
+    expected = step(a_model(negatives, direction), a_batch(), 1)
+    assert_same(step(a_model(negatives, direction), a_batch(), parts), expected)
+
+
+def test_both_passes_over_a_part_draw_the_same_dropout() -> None:
+    """Were they different, no small step against the gradient would lower the same draw's loss."""
+    model = a_model("asymmetric", "both", dropout=0.5)
+    before, gradients = step(model, a_batch(), 3)
+    squared = sum(float((g**2).sum()) for g in gradients.values())
+    small = 1e-2 / squared
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in gradients:
+                parameter -= small * gradients[name]
+    model.zero_grad()
+    after, _ = step(model, a_batch(), 3)
+    assert before - after == pytest.approx(1e-2, rel=0.1)
+
+
+def test_an_inactive_tower_gets_no_gradient() -> None:
+    model = a_model("asymmetric", "both")
+    batch = a_batch()
+    step(model, {"vector": batch["vector"]}, 1)
+    assert all(p.grad is None for p in model.towers["image"].parameters())
+    assert all(p.grad is None for p in model.heads["image"].parameters())
+    assert all(p.grad is not None for p in model.towers["vector"].parameters())
