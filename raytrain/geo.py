@@ -85,15 +85,17 @@ def great_circle_km(a_lonlat_deg: Array, b_lonlat_deg: Array) -> Array:
 
 def blocks(lonlat_deg: Array, degrees: float) -> NDArray[np.int64]:
     """Block id of each place [n, 2]: bands of latitude `degrees` high, each cut into a whole number
-    of cells about `degrees` of arc wide at the band's middle, so that blocks have nearly equal areas.
+    of cells about as wide in arc at the band's middle, so that blocks have nearly equal areas. A
+    size that does not divide 180 is taken to the nearest that does (40 to 45).
     """
+    if not 0 < degrees <= 180:
+        raise ValueError(f"blocks of {degrees}°: give a size in (0, 180] degrees")
     bands = round(180 / degrees)
-    if degrees <= 0 or abs(bands * degrees - 180) > 1e-6:
-        raise ValueError(f"blocks of {degrees}°: 180 must be a multiple of the block size")
-    middle = np.radians(-90 + degrees * (np.arange(bands) + 0.5))
-    cells = np.maximum(1, np.round(360 / degrees * np.cos(middle))).astype(np.int64)
+    height = 180 / bands  # degrees, but for sizes that do not divide 180
+    middle = np.radians(-90 + height * (np.arange(bands) + 0.5))
+    cells = np.maximum(1, np.round(360 / height * np.cos(middle))).astype(np.int64)
     first = np.cumsum(cells) - cells
-    band = np.clip(np.floor((lonlat_deg[:, 1] + 90) / degrees), 0, bands - 1).astype(np.int64)
+    band = np.clip(np.floor((lonlat_deg[:, 1] + 90) / height), 0, bands - 1).astype(np.int64)
     turn = (lonlat_deg[:, 0] + 180) % 360 / 360
     column = np.minimum((turn * cells[band]).astype(np.int64), cells[band] - 1)
     return np.asarray(first[band] + column)

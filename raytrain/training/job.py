@@ -1,11 +1,13 @@
 """A job: a run's settings together with what its cards and manifests say, checked before it starts."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
+from raytrain.data import storage
 from raytrain.data.cards import Card, load_cards
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import check_shards
@@ -23,14 +25,10 @@ class Job:
     """What every worker is told. Picklable."""
 
     config: RunConfig
+    run_url: str  # absolute: workers run in folders of their own
     cards: dict[str, Card]
     streams: dict[str, Stream]
     workers: int
-
-    @property
-    def run_url(self) -> str:
-        """The folder or URL of the run."""
-        return f"{self.config.storage.rstrip('/')}/{self.config.name}"
 
     @property
     def resolved(self) -> Tree:
@@ -101,7 +99,9 @@ def make_job(config: RunConfig, urls: dict[str, str], cards: dict[str, Card], wo
     Raises UserErrors, each with the way out.
     """
     streams = {name: _stream(config, card, urls[name]) for name, card in cards.items()}
-    job = Job(config=config, cards=cards, streams=streams, workers=workers)
+    url = f"{config.storage.rstrip('/')}/{config.name}"
+    url = os.path.abspath(url) if storage.is_local(url) else url
+    job = Job(config=config, run_url=url, cards=cards, streams=streams, workers=workers)
     for name, stream in streams.items():
         batch = job.rows(name) * workers
         if stream.samples < batch:

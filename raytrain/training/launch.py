@@ -87,7 +87,7 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
         dataset_config=StreamPerRank(),
         run_config=ray.train.RunConfig(
             name=job.config.name,
-            storage_path=_absolute(job.config.storage),
+            storage_path=job.run_url.rpartition("/")[0],
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
         ),
     )
@@ -178,7 +178,3 @@ def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
         return scaling.threads_per_worker
     return max(1, int(scaling.cpus_per_worker)) if use_gpu else max(1, (os.cpu_count() or 1) // workers)
 
-
-def _absolute(storage: str) -> str:
-    """Workers run in other folders."""
-    return storage if "://" in storage else os.path.abspath(storage)

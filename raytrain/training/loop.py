@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raytrain.batch import Pairs
 from raytrain.objective.collectives import world
 from raytrain.objective.model import Model, Outputs, mean_over_ranks
+from raytrain.settings import redacted
 from raytrain.training import checkpoint
 from raytrain.training.accumulate import backward
 from raytrain.training.checkpoint import Checkpoint
@@ -77,7 +78,7 @@ def train(
         if rank == 0 and (ending or number % every.checkpoint_every == 0):
             url = checkpoint.name(job.run_url, number)
             state = Checkpoint(url, number, rows_done, ranks)
-            checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
+            checkpoint.save(job.run_url, model, optimizer, redacted(job.resolved), state)
             checkpoint.prune(job.run_url, every.keep_checkpoints)
         if ending:
             break

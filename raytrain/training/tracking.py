@@ -5,6 +5,7 @@ and a run has one writer, which sets its final state.
 """
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -94,6 +95,8 @@ class Tracker:
         import mlflow  # takes seconds; the workers start meanwhile
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.config.uri)
         self._client = mlflow.MlflowClient(self.config.uri)
         try:
