@@ -79,8 +79,8 @@ def prepare(
         modality=card.name, field=card.field, folder=card.folder, dealt_among=dealt_among
     )
     if isinstance(source, TextFeaturesSource):
-        texts = replace(context, field=TEXT)
-        _write(card, f"{url}-texts", source.observe_texts(texts), {}, silent)
+        texts = source.observe_texts(context)
+        _write(card, f"{url}-{TEXT}s", texts, settings.to_dict(source.texts), silent)
     observations = source.observe(context)
     manifest = _write(card, url, observations, _described(source, dealt_among), on_rows)
     return Prepared(

@@ -37,6 +37,7 @@ class Observations:
     take: Callable[[NDArray[np.int64]], Observed]
     layout: str = COLUMNS
     dropped: dict[str, int] = field(default_factory=dict)
+    shard_rows: int = 8192
 
     @classmethod
     def of_arrays(
@@ -64,7 +65,7 @@ def write_shards(
     credit: str = "",
     holdout: Holdout = HOLDOUT,
     seed: int = 0,
-    shard_rows: int = 8192,
+    shard_rows: int | None = None,
     group_rows: int = 1024,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> Manifest:
@@ -74,6 +75,7 @@ def write_shards(
     finished folder of the same `source` is left as it is. `on_rows` hears of every shard's rows.
     Raises CoordinateError, ShardError.
     """
+    shard_rows = shard_rows or observations.shard_rows
     source = {**(source or {}), "seed": seed, "shard_rows": shard_rows, "group_rows": group_rows}
     source |= {"rows": len(observations.lonlat_deg), "holdout": asdict(holdout)}
     if (finished := _finished(url, source)) is not None:

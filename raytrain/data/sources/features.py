@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from raytrain.data.storage import cache_dir
 from raytrain.data.writer import Observations, Observed
 
 TEXT = "text"
+SHARD_ROWS = 2048  # a minute of a CPU core: what a stopped run loses at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +46,20 @@ class TextFeaturesSource:
             fields={context.field: spec},
             take=take,
             dropped=texts.dropped,
+            shard_rows=SHARD_ROWS,
         )
 
     def observe_texts(self, context: Context) -> Observations:
         """The texts themselves, which `prepare` keeps beside the features for people to read."""
-        return self.texts.observe(
-            Context(modality=context.modality, field=TEXT, folder=context.folder)
-        )
+        return self.texts.observe(replace(context, field=TEXT))
 
 
 def embed_texts(texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float16]:
     """Features [n, 384] of unit length: the mean of the last layer over each text's tokens."""
     import torch
 
-    tokenizer, model = _encoder()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer, model = _encoder(device)
     features = np.empty((len(texts), 384), np.float16)
     order = np.argsort([len(text) for text in texts], kind="stable")  # alike lengths pad little
     for first in range(0, len(order), 64):
@@ -69,26 +70,29 @@ def embed_texts(texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float
             truncation=True,
             max_length=max_tokens,
             return_tensors="pt",
-        )
+        ).to(device)
         with torch.inference_mode():
             hidden = model(**tokens).last_hidden_state
         mask = tokens["attention_mask"][:, :, None]
         mean = torch.nn.functional.normalize((hidden * mask).sum(1), dim=1)
-        features[rows] = mean.numpy().astype(np.float16)
+        features[rows] = mean.cpu().numpy().astype(np.float16)
     return features
 
 
 @lru_cache(maxsize=1)
-def _encoder() -> tuple[Any, Any]:
+def _encoder(device: str) -> tuple[Any, Any]:
     try:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
     except ImportError:
         raise SourceError(
             "features of texts need transformers: pip install 'raytrain[text]'"
         ) from None
+    logging.disable_progress_bar()  # of half a second
     folder = _unpacked()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer, AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    model = AutoModel.from_pretrained(folder, local_files_only=True)
+    return tokenizer, model.eval().to(device)
 
 
 def _unpacked() -> Path:

@@ -19,10 +19,12 @@ def land_pixels(
     context: Context, latitudes: tuple[float, float], land: bool = True
 ) -> NDArray[np.bool_]:
     """The 0.05° pixels [3600, 7200] on land, in the latitudes, and in the modality's cells."""
-    mask = land_mask().copy() if land else np.ones_like(land_mask())
+    mask = land_mask() if land else np.ones_like(land_mask())
     lat_deg = 90 - (np.arange(len(mask)) + 0.5) / len(mask) * 180
-    mask[(lat_deg < latitudes[0]) | (lat_deg > latitudes[1])] = False
-    return mask & _own_cells(context.modality, context.dealt_among).repeat(2, 0).repeat(2, 1)
+    wanted = (lat_deg >= latitudes[0]) & (lat_deg <= latitudes[1])
+    names = tuple(sorted({context.modality, *context.dealt_among}))
+    own = _owners(names, land) == names.index(context.modality)
+    return np.asarray(mask & wanted[:, None] & own.repeat(2, axis=0).repeat(2, axis=1))
 
 
 @lru_cache(maxsize=1)
@@ -33,19 +35,23 @@ def land_mask() -> NDArray[np.bool_]:
     return mask
 
 
-def _own_cells(modality: str, dealt_among: tuple[str, ...]) -> NDArray[np.bool_]:
-    """The 0.1° cells [1800, 3600] that belong to the modality.
+@lru_cache(maxsize=2)
+def _owners(names: tuple[str, ...], land: bool) -> NDArray[np.int8]:
+    """Which of the modalities each 0.1° cell [1800, 3600] belongs to.
 
     Each modality draws a number for each cell and the highest has it. So another modality takes
     its part from all, and none of the rest changes hands.
     """
     shape = (180 * CELLS_A_DEGREE, 360 * CELLS_A_DEGREE)
-    cells = np.arange(shape[0] * shape[1])
-    own = geo.mix(cells, zlib.crc32(modality.encode()))
-    mine = np.ones(len(cells), bool)
-    for other in set(dealt_among) - {modality}:
-        mine &= own > geo.mix(cells, zlib.crc32(other.encode()))
-    return mine.reshape(shape)
+    owners = np.zeros(shape[0] * shape[1], np.int8)
+    pixels = land_mask().reshape(shape[0], 2, shape[1], 2)
+    cells = np.flatnonzero(pixels.any(axis=(1, 3))) if land else np.arange(len(owners))
+    highest = np.zeros(len(cells), np.uint64)
+    for number, name in enumerate(names):
+        drawn = geo.mix(cells, zlib.crc32(name.encode()))
+        owners[cells[drawn > highest]] = number
+        highest = np.maximum(highest, drawn)
+    return owners.reshape(shape)
 
 
 def draw_places(

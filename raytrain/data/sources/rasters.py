@@ -52,14 +52,16 @@ class RasterSource:
     def observe(self, context: Context) -> Observations:
         """Draw the places and prepare to cut their patches. Raises SourceError."""
         raw = read_raster(self.file, context.folder, self.variable, self.bands)
-        valid = np.ones(raw.shape[1:], bool) if self.nodata is None else raw[0] != self.nodata
-        stored = _stored(np.where(valid, raw, 0), self.scale, self.dtype)
         allowed = land_pixels(context, self.latitudes, self.land)
-        allowed &= _resampled(valid, allowed.shape)
+        if self.nodata is not None:
+            valid = raw[0] != self.nodata
+            allowed &= _resampled(valid, allowed.shape)
+            raw = np.where(valid, raw, 0)
         if not allowed.any():
             raise SourceError(f"{context.modality}: {self.file} has no value at any allowed place")
         rng = np.random.default_rng([self.seed, zlib.crc32(context.modality.encode())])
         lonlat_deg = draw_places(self.places, allowed, rng)
+        stored = _stored(raw, self.scale, self.dtype)
         patches = Patches(stored, self.patch_px, self.strides, self.true_scale)
         field = Field(dtype=self.dtype, shape=patches.shape, units=self.units)
 
@@ -94,10 +96,10 @@ class Patches:
         patches = np.empty((len(lonlat_deg), *self.shape), self.planes[0][0].dtype)
         channels = iter(np.moveaxis(patches.reshape(len(patches), -1, *[self.patch_px] * 2), 1, 0))
         for stride, planes in zip(self.strides, self.planes, strict=True):
-            rows = np.floor(row + reach * stride).astype(np.int32)
+            rows = np.floor(row + reach * stride).astype(np.intp)
             wide = reach * stride * (stretch if self.true_scale else 1.0)
-            columns = np.floor(column + wide).astype(np.int32) % np.int32(self.width)
-            index = rows[:, :, None] * np.int32(self.width) + columns[:, None, :]
+            columns = np.floor(column + wide).astype(np.intp) % self.width
+            index = rows[:, :, None] * self.width + columns[:, None, :]
             for plane in planes:
                 next(channels)[...] = plane.reshape(-1)[index]
         return patches

@@ -1,0 +1,105 @@
+"""`python -m raytrain.prepare earth | earth-mini | CARD…`: make the shards of modalities."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from raytrain.data.cards import EARTH, MINI, Card, card_names, load_cards
+from raytrain.data.preparation import Prepared, prepare
+from raytrain.data.sources.features import TextFeaturesSource
+from raytrain.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare what was asked for, show what came of it; 1 where a modality failed."""
+    parser = argparse.ArgumentParser(prog="python -m raytrain.prepare", description=__doc__)
+    parser.add_argument("what", nargs="+", help="earth, earth-mini, or cards by name or path")
+    parser.add_argument("--places", type=int, help="places of each raster modality")
+    parser.add_argument("--root", help="as data.root: earth, earth-mini, a folder or s3:// URL")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        cards, root = _chosen(options.what, options.root)
+        made, failed = _prepare_all(cards, root, options.places, console)
+    except UserError as error:
+        console.print(f"[red]{error}", soft_wrap=True, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped; finished shards are kept: the same command goes on behind them")
+        return 130
+    console.print(_table(made, failed))
+    if made:
+        console.print(f"use them: python -m raytrain.pretrain data.root={root}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _chosen(what: list[str], root: str | None) -> tuple[list[Card], str]:
+    """The cards and the data.root that the words of the command line mean."""
+    collections = [word for word in what if word in (EARTH, MINI)]
+    if len(collections) > 1:
+        raise UserError("prepare one collection at a time: earth or earth-mini")
+    names = [word for word in what if word not in collections]
+    if collections:
+        names = [*card_names(), *names]
+    cards = list(load_cards(list(dict.fromkeys(names))).values())
+    if collections == [MINI] and root in (None, MINI):  # all that needs no download
+        cards = [card for card in cards if not isinstance(card.source, TextFeaturesSource)]
+    return cards, root or (collections[0] if collections else MINI)
+
+
+def _prepare_all(
+    cards: list[Card], root: str, places: int | None, console: Console
+) -> tuple[list[Prepared], dict[str, str]]:
+    """Prepare card by card; a card that fails does not stop the others."""
+    made: list[Prepared] = []
+    failed: dict[str, str] = {}
+    columns = (
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def on_rows(modality: str, done: int, rows: int) -> None:
+            progress.update(bars[modality], completed=done, total=rows)
+
+        for card in cards:
+            bars[card.name] = progress.add_task(card.name, total=None)
+            if isinstance(card.source, TextFeaturesSource):
+                console.print(f"{card.name}: its encoder (83 MB) is fetched once, and cached")
+            try:
+                made.append(prepare(card, root, cards, places, on_rows))
+            except UserError as error:
+                failed[card.name] = str(error)
+                progress.update(bars[card.name], visible=False)
+    return made, failed
+
+
+def _table(made: list[Prepared], failed: dict[str, str]) -> Table:
+    table = Table("modality", "train", "val", "MB", "seconds", "dropped", box=None)
+    for item in made:
+        megabytes = sum(shard.bytes for shard in item.manifest.shards) / 1e6
+        counts = [f"{item.manifest.samples(split):,}" for split in ("train", "val")]
+        seconds = f"{item.seconds:.1f}" if item.seconds else "was there"
+        dropped = "; ".join(f"{count:,} {reason}" for reason, count in item.dropped.items())
+        table.add_row(item.modality, *counts, f"{megabytes:,.1f}", seconds, dropped or "none")
+    for modality, reason in failed.items():
+        table.add_row(modality, "0", "0", "0", "", f"[red]failed: {reason}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
