@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raytrain import geo
+from raytrain.data.sources.files import Context, SourceError
+from raytrain.data.sources.tables import TableSource
+
+RNG = np.random.default_rng(0)
+
+
+def points(n: int = 1000) -> pd.DataFrame:
+    lonlat_deg = geo.random_on_sphere(n, RNG)
+    table = pd.DataFrame(RNG.normal(size=(n, 5)), columns=[f"b{band}" for band in range(5)])
+    return table.assign(Longitude=lonlat_deg[:, 0], LAT=lonlat_deg[:, 1], site="x")
+
+
+def observe(table: pd.DataFrame, folder: Path, **options: object) -> object:
+    table.to_csv(folder / "points.csv", index=False)
+    context = Context(modality="soil", field="vector", folder=folder)
+    return TableSource(file="points.csv", **options).observe(context)  # type: ignore[arg-type]
+
+
+def test_numeric_columns_become_a_vector(tmp_path: Path) -> None:
+    table = points()
+    offered = observe(table, tmp_path)
+    np.testing.assert_allclose(offered.lonlat_deg, table[["Longitude", "LAT"]])
+    taken = offered.take(np.array([3, 1]))["vector"]
+    np.testing.assert_allclose(taken, table.iloc[[3, 1], :5], rtol=1e-6)
+    assert offered.fields["vector"].shape == (5,)
+    assert offered.dropped == {}
+
+
+def test_named_columns_in_their_order(tmp_path: Path) -> None:
+    table = points().rename(columns={"Longitude": "east", "LAT": "north"})
+    offered = observe(table, tmp_path, lon="east", lat="north", columns=("b3", "b0"))
+    np.testing.assert_allclose(
+        offered.take(np.arange(9))["vector"], table[["b3", "b0"]][:9], rtol=1e-6
+    )
+
+
+def test_parquet_is_read_too(tmp_path: Path) -> None:
+    points().to_parquet(tmp_path / "points.parquet")
+    context = Context(modality="soil", field="vector", folder=tmp_path)
+    offered = TableSource(file="points.parquet").observe(context)
+    assert len(offered.lonlat_deg) == 1000
+
+
+def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+    table = points()
+    table.loc[0, "Longitude"] = np.nan
+    table.loc[1, "Longitude"] = 400.0
+    table.loc[2, ["Longitude", "LAT"]] = [10.0, 150.0]
+    table.loc[3, "b2"] = np.nan
+    table.loc[4, "b1"] = np.inf
+    offered = observe(table, tmp_path)
+    assert len(offered.lonlat_deg) == 995
+    assert offered.dropped == {
+        "no coordinates": 1,
+        "coordinates seem swapped": 1,
+        "coordinates outside [-180, 180] x [-90, 90]": 1,
+        "a number is missing or not finite": 2,
+    }
+    np.testing.assert_allclose(
+        offered.take(np.array([0]))["vector"][0], table.iloc[5, :5].astype(float), rtol=1e-6
+    )
+
+
+def test_too_many_bad_rows_are_an_error(tmp_path: Path) -> None:
+    table = points()
+    table.loc[:19, "b2"] = np.nan
+    with pytest.raises(SourceError) as error:
+        observe(table, tmp_path)
+    assert str(error.value) == (
+        "points.csv: 20 of 1,000 rows cannot be used (a number is missing or not finite: 20). "
+        "Mend it, or allow it with `source.max_bad_share` (now 0.01)"
+    )
+    assert len(observe(table, tmp_path, max_bad_share=0.05).lonlat_deg) == 980
+
+
+def test_swapped_columns_are_suspected(tmp_path: Path) -> None:
+    table = points().rename(columns={"Longitude": "LAT", "LAT": "Longitude"})
+    with pytest.raises(SourceError, match=r"latitude beyond 90°; the columns .* seem swapped"):
+        observe(table, tmp_path)
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no column `lon`; set `source\.lon` to one of: b0, b1"):
+        observe(points().drop(columns="Longitude"), tmp_path)
+    with pytest.raises(SourceError, match="no column `b9`; it has: "):
+        observe(points(), tmp_path, columns=("b9",))
+    with pytest.raises(SourceError, match="no numeric column besides the coordinates"):
+        observe(points()[["Longitude", "LAT", "site"]], tmp_path)
+
+
+def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "points.parquet").write_bytes(b"nonsense")
+    context = Context(modality="soil", field="vector", folder=tmp_path)
+    with pytest.raises(SourceError, match=r"points\.parquet is not readable as a table"):
+        TableSource(file="points.parquet").observe(context)

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from raytrain.data import storage
+from raytrain.data.storage import StorageError
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    for url in (f"{tmp_path}/a/b.bin", f"file://{tmp_path}/c.bin", "memory://folder/d.bin"):
+        assert storage.size(url) is None
+        storage.write(url, b"old")
+        storage.write(url, b"newer")
+        assert storage.read(url) == b"newer"
+        assert storage.size(url) == 5
+        storage.remove(url)
+        storage.remove(url)
+        with pytest.raises(FileNotFoundError):
+            storage.read(url)
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_names_join_paths_and_urls() -> None:
+    assert storage.join("/data", "tiles", "a.tar") == "/data/tiles/a.tar"
+    assert storage.join("s3://bucket/data/", "a.tar") == "s3://bucket/data/a.tar"
+    assert storage.join("/data", "s3://bucket/tiles") == "s3://bucket/tiles"
+    assert storage.join("/data", "/elsewhere") == "/elsewhere"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"file/a\.bin: .*Check that the folder exists"):
+        storage.write(f"{tmp_path}/file/a.bin", b"x")
+
+
+def test_a_store_of_an_unknown_kind_is_named() -> None:
+    with pytest.raises(StorageError, match="nosuch://bucket/a: ValueError: Protocol not known"):
+        storage.read("nosuch://bucket/a")
