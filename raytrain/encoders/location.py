@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
@@ -11,25 +12,36 @@ from raytrain.encoders.positional import PositionalConfig, SphericalHarmonicsCon
 
 @dataclass(frozen=True, kw_only=True)
 class LocationEncoderConfig:
-    """A positional encoding, the network that reads it, and the width of the embedding."""
+    """A positional encoding, the network that reads it, and the width of what it learns.
+
+    With `skip` the embedding is the network's `dim` columns, followed by those of the positional
+    encoding itself: probes with many labels gain much, those with few a little. Without it, it is
+    the network's output alone, as in SatCLIP's published models.
+    """
 
     positional: PositionalConfig = field(default_factory=SphericalHarmonicsConfig)
     network: NetworkConfig = field(default_factory=SirenConfig)
     dim: int = 256
+    skip: bool = True
 
     def build(self) -> "LocationEncoder":
         return LocationEncoder(self)
 
 
 class LocationEncoder(nn.Module):
-    """Places, (lon, lat) in degrees, to embeddings, which do not have unit length."""
+    """Places, (lon, lat) in degrees, to embeddings, which do not have unit length.
+
+    The first `learned_dim` of the `dim` columns are the network's; losses act on these.
+    """
 
     def __init__(self, config: LocationEncoderConfig) -> None:
         super().__init__()
-        self.dim = config.dim
         self.positional = config.positional.build()
+        self.skip, self.learned_dim = config.skip, config.dim
+        self.dim = config.dim + (self.positional.dim if config.skip else 0)
         self.network = config.network.build(self.positional.dim, config.dim)
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
-        embedding: Tensor = self.network(self.positional(lonlat_deg))
-        return embedding
+        position = self.positional(lonlat_deg)
+        learned: Tensor = self.network(position)
+        return torch.cat([learned, position], dim=1) if self.skip else learned

@@ -41,7 +41,8 @@ class LogitScaleConfig:
 class ObjectiveConfig:
     """What is minimised: `contrast`, `regression`, or `both`, their sum with `regression_weight`.
 
-    `weights` scales a modality's share in both (default 1); `negatives` and `direction` are those
+    Contrast sees the embeddings at unit length; regression reads the location embedding as it is,
+    by one linear head a modality. `weights` scales a modality's share in both (default 1); `negatives` and `direction` are those
     of objective.losses.contrast.
     """
 
@@ -51,7 +52,6 @@ class ObjectiveConfig:
     logit_scale: LogitScaleConfig = field(default_factory=LogitScaleConfig)
     regression_weight: float = 1.0
     weights: dict[str, float] = field(default_factory=dict)
-    head_width: int = 512
 
 
 class Loss(NamedTuple):
@@ -82,7 +82,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict()
         if objective.kind != "contrast":
             for name, tower in towers.items():
-                self.heads[name] = _head(location.dim, objective.head_width, tower.target_dim)
+                self.heads[name] = nn.Linear(location.learned_dim, tower.target_dim)
         if objective.kind == "regression":
             self.towers.requires_grad_(False)
         scale = objective.logit_scale
@@ -96,7 +96,7 @@ class Model(nn.Module):
     def _embed(self, name: str, lonlat_deg: Tensor, observation: Tensor) -> Embedded:
         tower = self.towers[name]
         assert isinstance(tower, Tower)
-        location = self.location(lonlat_deg)
+        location = self.location(lonlat_deg)[:, : self.location.learned_dim]
         none = location.new_empty((len(location), 0))
         seen, prediction, target = none, none, none
         if self.objective.kind != "regression":
@@ -137,6 +137,3 @@ def mean_over_ranks(parts: Mapping[str, Tensor]) -> dict[str, float]:
     total = sum_over_ranks(torch.cat([torch.stack([*parts.values()]).float(), ones]))
     return dict(zip(parts, (total[:-1] / total[-1]).tolist(), strict=True))
 
-
-def _head(dim: int, width: int, out: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, out))

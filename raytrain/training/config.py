@@ -35,9 +35,9 @@ class TrainingConfig:
     embeds the batch in so many parts to save memory; the negatives stay those of the whole batch.
     """
 
-    steps: int = 600
+    steps: int = 400
     epochs: int | None = None
-    batch: int = 1024
+    batch: int = 512
     batch_per_worker: int | None = None
     places: dict[str, int] = field(default_factory=dict)
     accumulate: int = 1

@@ -89,7 +89,7 @@ class Job:
             field = stream.manifest.field(stream.field)
             shape = stream.augment.shape(field.shape)
             spec = FieldSpec(shape=shape, mean=field.mean, std=field.std)
-            towers[name] = self.cards[name].tower.build(spec, location.dim)
+            towers[name] = self.cards[name].tower.build(spec, location.learned_dim)
         return Model(location, towers, self.config.objective)
 
 

@@ -10,7 +10,7 @@ from raytrain.settings import build, to_dict
 
 CONFIGS = [
     LocationEncoderConfig(),
-    LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=40), dim=64),
+    LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=40), dim=64, skip=False),
     LocationEncoderConfig(positional=DirectConfig(), network=MLPConfig(width=32), dim=8),
 ]
 
@@ -22,7 +22,7 @@ def test_every_place_has_an_embedding_and_every_weight_a_gradient(
     encoder = config.build()
     places = torch.from_numpy(random_on_sphere(50, np.random.default_rng(0)))
     embedding = encoder(places)
-    assert embedding.shape == (50, config.dim)
+    assert embedding.shape == (50, encoder.dim)
     assert embedding.dtype == torch.float32
     embedding.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
@@ -44,6 +44,18 @@ def test_embeddings_have_no_seam_at_the_dateline_or_the_poles() -> None:
         torch.testing.assert_close(
             embeddings, embeddings[:1].expand_as(embeddings), rtol=0, atol=1e-5
         )
+
+
+def test_the_embedding_ends_with_the_positional_encoding_unless_it_is_skipped() -> None:
+    positional = SphericalHarmonicsConfig(degrees=4)
+    places = torch.from_numpy(random_on_sphere(5, np.random.default_rng(0)))
+    both = LocationEncoderConfig(positional=positional, dim=8).build()
+    embedding = both(places)
+    assert (both.dim, both.learned_dim) == (8 + 16, 8)
+    assert torch.equal(embedding[:, 8:], both.positional(places))
+    alone = LocationEncoderConfig(positional=positional, dim=8, skip=False).build()
+    alone.load_state_dict(both.state_dict())
+    assert torch.equal(alone(places), embedding[:, :8])
 
 
 def test_the_default_is_satclips_published_shape() -> None:

@@ -16,7 +16,7 @@ from raytrain.encoders.weights import WeightsError
 from raytrain.geo import CoordinateError, random_on_sphere
 from raytrain.settings import SettingsError, to_dict
 
-LOCATION = LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=6), dim=16)
+LOCATION = LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=6), dim=16, skip=False)
 
 
 @pytest.fixture
