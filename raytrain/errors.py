@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Bad input. The message names the thing and the way out; commands print it without a traceback."""
+    """Bad input. The message names the thing and the way out; commands print no traceback."""

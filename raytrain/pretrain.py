@@ -1,8 +1,8 @@
 """`python -m raytrain.pretrain`: pretrain a location encoder against several unpaired modalities.
 
-    python -m raytrain.pretrain                                  MELT on earth-mini, on a laptop
-    python -m raytrain.pretrain method.kind=salt optim.lr=1e-3   any setting by its path
-    python -m raytrain.pretrain --config paper name=paper        a recipe by name, or a YAML file
+python -m raytrain.pretrain                                  MELT on earth-mini, on a laptop
+python -m raytrain.pretrain method.kind=salt optim.lr=1e-3   any setting by its path
+python -m raytrain.pretrain --config paper name=paper        a recipe by name, or a YAML file
 """
 
 import argparse
@@ -124,7 +124,11 @@ def _announcement(job: "Job", first: int, steps: int, use_gpu: bool) -> str:
 
 
 def sum_up(
-    console: Console, job: "Job", validation: dict[str, Any], skipped: dict[str, dict[str, int]], tracker: "Tracker"
+    console: Console,
+    job: "Job",
+    validation: dict[str, Any],
+    skipped: dict[str, dict[str, int]],
+    tracker: "Tracker",
 ) -> None:
     """Print the summary of a complete run; keep map and probes with it."""
     import raytrain

@@ -28,8 +28,8 @@ class SettingsError(UserError):
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Make the settings dataclass `cls` from nested mappings; what is not given keeps its default.
 
-    `where` is the path of `values`, for messages. Text such as "1e-3" (which YAML reads as a string)
-    becomes the number that the field wants. Raises SettingsError.
+    `where` is the path of `values`, for messages. Text such as "1e-3" (which YAML reads as a
+    string) becomes the number that the field wants. Raises SettingsError.
     """
     return cast(T, _dataclass(cls, values, where, default=None))
 
@@ -56,11 +56,13 @@ def dump_yaml(values: Tree) -> str:
 
 def apply_overrides(values: Tree, overrides: Iterable[str]) -> Tree:
     """A copy of `values` in which each override "a.b=c" has set the value at its dotted path."""
-    result: Tree = {key: value for key, value in values.items()}
+    result = dict(values)
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path:
-            raise SettingsError(f"'{override}' is no override; write path=value, as in optim.lr=1e-3")
+            raise SettingsError(
+                f"'{override}' is no override; write path=value, as in optim.lr=1e-3"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -80,7 +82,8 @@ def merge(base: Tree, extra: Tree) -> Tree:
 
 def to_dict(settings: object) -> Tree:
     """Settings as nested plain values that JSON, YAML and `build` understand."""
-    assert dataclasses.is_dataclass(settings) and not isinstance(settings, type)
+    assert dataclasses.is_dataclass(settings)
+    assert not isinstance(settings, type)
     return {
         field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)
     }
@@ -137,7 +140,9 @@ def _dataclass(cls: type, values: Any, where: str, default: object) -> object:
         if key not in fields:
             raise SettingsError(_unknown(path, str(key), list(fields)))
         given[key] = _value(hints[key], value, path, given.get(key, _default(fields[key])))
-    missing = [n for n, f in fields.items() if n not in given and _default(f) is dataclasses.MISSING]
+    missing = [
+        n for n, f in fields.items() if n not in given and _default(f) is dataclasses.MISSING
+    ]
     if missing:
         raise SettingsError(f"{where or cls.__name__}: `{missing[0]}` is required")
     try:
@@ -185,7 +190,9 @@ def _member(members: list[type], value: Any, path: str, default: Any) -> type:
         raise SettingsError(f"{path}: expected settings, got {value!r}")
     if "kind" in value and kinds:
         if value["kind"] not in kinds:
-            raise SettingsError(_unknown(f"{path}.kind={value['kind']}", str(value["kind"]), [*kinds]))
+            raise SettingsError(
+                _unknown(f"{path}.kind={value['kind']}", str(value["kind"]), [*kinds])
+            )
         return kinds[value["kind"]]
     if type(default) in members:
         return type(default)

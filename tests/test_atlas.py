@@ -60,5 +60,5 @@ def test_command_writes_the_map_of_a_run(
     with Image.open(output) as picture:
         assert picture.width == 1600
     monkeypatch.setattr(sys, "argv", ["atlas", str(tmp_path / "none")])
-    with pytest.raises(SystemExit, match="none .*give the folder of a run"):
+    with pytest.raises(SystemExit, match=r"none .*give the folder of a run"):
         atlas.main()

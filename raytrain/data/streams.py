@@ -9,7 +9,7 @@ a single number: the rows that each rank has taken since the run began.
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ class Stream:
     modality: str
     url: str
     manifest: Manifest
-    field: str
-    augment: AugmentConfig = AugmentConfig()
+    observation: str  # the field of the manifest
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
     verify: bool = True
     rows_done: int = 0  # taken by each rank before this start
@@ -86,7 +86,7 @@ class Stream:
         rows = rng.permutation(visit.shard.samples)[visit.skip :]
         draws = rng.random((visit.shard.samples, 4))[visit.skip :]
         columns, stand_in = self._rows(visit.shard, rows, verify=self.verify and visit.epoch == 0)
-        observation = columns[self.field]
+        observation = columns[self.observation]
         if observation.ndim == 4:
             observation = augmented(observation, draws, self.augment)
         return {
@@ -105,7 +105,7 @@ class Stream:
                 parts.append(self._rows(shard, rows, self.verify)[0])
         if not parts:
             raise ShardError(f"{self.url}: no validation places; prepare the modality with more")
-        observation = np.concatenate([part[self.field] for part in parts])
+        observation = np.concatenate([part[self.observation] for part in parts])
         if observation.ndim == 4:
             observation = centred(observation, self.augment)
         lonlat_deg = np.concatenate([part[LONLAT] for part in parts])
@@ -133,7 +133,7 @@ class Stream:
     def _rows(
         self, shard: Shard, rows: NDArray[np.int64], verify: bool
     ) -> tuple[Columns, NDArray[np.bool_]]:
-        fields = {self.field: self.manifest.field(self.field)}
+        fields = {self.observation: self.manifest.field(self.observation)}
         columns, skipped = read_shard(
             self.url, shard, fields, self.manifest.layout, verify=verify, rows=rows
         )

@@ -58,7 +58,10 @@ def contrast(
     """
     places = {name: gather_rows(p.location) for name, p in pairs.items()}
     observations = {name: gather_rows(p.observation) for name, p in pairs.items()}
-    all_places, all_observations = torch.cat([*places.values()]), torch.cat([*observations.values()])
+    all_places, all_observations = (
+        torch.cat([*places.values()]),
+        torch.cat([*observations.values()]),
+    )
     rank, _ = world()
     losses, start = {}, 0
     for name, p in pairs.items():

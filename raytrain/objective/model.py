@@ -42,8 +42,8 @@ class ObjectiveConfig:
     """What is minimised: `contrast`, `regression`, or `both`, their sum with `regression_weight`.
 
     Contrast sees the embeddings at unit length; regression reads the location embedding as it is,
-    by one linear head a modality. `weights` scales a modality's share in both (default 1); `negatives` and `direction` are those
-    of objective.losses.contrast.
+    by one linear head a modality. `weights` scales a modality's share in both (default 1);
+    `negatives` and `direction` are those of objective.losses.contrast.
     """
 
     kind: Literal["contrast", "regression", "both"] = "both"
@@ -107,7 +107,7 @@ class Model(nn.Module):
 
     def loss(self, outputs: Outputs) -> Loss:
         """The objective on embedded pairs, with the negatives of every rank."""
-        config, parts = self.objective, {}
+        config, parts = self.objective, dict[str, Tensor]()
         total = outputs.logit_scale.new_zeros(())
         if config.kind != "regression":
             scale = outputs.logit_scale
@@ -136,4 +136,3 @@ def mean_over_ranks(parts: Mapping[str, Tensor]) -> dict[str, float]:
     ones = next(iter(parts.values())).new_ones(1)
     total = sum_over_ranks(torch.cat([torch.stack([*parts.values()]).float(), ones]))
     return dict(zip(parts, (total[:-1] / total[-1]).tolist(), strict=True))
-

@@ -14,7 +14,11 @@ from raytrain.objective.model import Loss, Model, Outputs
 
 
 def backward(
-    parallel: nn.Module, batch: Batch, parts: int, dtype: torch.dtype, seed: int
+    parallel: Model | DistributedDataParallel,
+    batch: Batch,
+    parts: int,
+    dtype: torch.dtype,
+    seed: int,
 ) -> tuple[Loss, Outputs]:
     """Accumulate the gradients of one step's loss on the parameters; returns loss and outputs.
 
@@ -29,7 +33,7 @@ def backward(
     if parts == 1:
         outputs = _embed(parallel, batch, dtype, seed)
         loss = model.loss(outputs)
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         return loss, outputs
     pieces = [*_split(batch, parts)]
     with torch.no_grad():
@@ -39,11 +43,11 @@ def backward(
             tensor.requires_grad_()
     whole = _join(cached)
     loss = model.loss(whole)
-    loss.total.backward()
+    torch.autograd.backward(loss.total)
     for i, (piece, leaf) in enumerate(zip(pieces, cached, strict=True)):
         last = i == len(pieces) - 1
-        wait = not last and isinstance(parallel, DistributedDataParallel)
-        with parallel.no_sync() if wait else nullcontext():
+        later = isinstance(parallel, DistributedDataParallel) and not last
+        with parallel.no_sync() if later else nullcontext():  # type: ignore[operator]
             tensors = _tensors(_embed(parallel, piece, dtype, seed + i))
             grads = [tensor.grad for tensor in _tensors(leaf)]
             learned = [(t, g) for t, g in zip(tensors, grads, strict=True) if t.requires_grad]

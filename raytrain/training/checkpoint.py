@@ -1,12 +1,12 @@
 """Checkpoints: a run's whole state in a folder, complete from the moment `latest.json` names it.
 
-    <run>/latest.json                   {"checkpoint": "checkpoint_000700", "step": 700}
-    <run>/checkpoint_000700/
-        location_encoder.safetensors    what raytrain.load reads, with
-        config.json                     the resolved settings
-        model.safetensors               towers, heads, logit scale
-        optimizer.pt                    read with weights_only=True
-        state.json                      step, rows that each rank has taken of every stream
+<run>/latest.json                   {"checkpoint": "checkpoint_000700", "step": 700}
+<run>/checkpoint_000700/
+    location_encoder.safetensors    what raytrain.load reads, with
+    config.json                     the resolved settings
+    model.safetensors               towers, heads, logit scale
+    optimizer.pt                    read with weights_only=True
+    state.json                      step, rows that each rank has taken of every stream
 """
 
 import io

@@ -1,4 +1,4 @@
-"""A job: a run's settings together with what its cards and manifests say, checked before it starts."""
+"""A job: a run's settings with what its cards and manifests say, checked before it starts."""
 
 import itertools
 import os
@@ -86,7 +86,7 @@ class Job:
         location = self.config.location.build()
         towers = {}
         for name, stream in self.streams.items():
-            field = stream.manifest.field(stream.field)
+            field = stream.manifest.field(stream.observation)
             shape = stream.augment.shape(field.shape)
             spec = FieldSpec(shape=shape, mean=field.mean, std=field.std)
             towers[name] = self.cards[name].tower.build(spec, location.learned_dim)
@@ -145,7 +145,7 @@ def _stream(config: RunConfig, card: Card, url: str) -> Stream:
         modality=card.name,
         url=url,
         manifest=manifest,
-        field=card.field,
+        observation=card.field,
         augment=card.augment,
         seed=config.seed,
         verify=config.data.verify,

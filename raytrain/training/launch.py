@@ -77,11 +77,18 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     scaling = job.config.scaling
     trainer = TorchTrainer(
         run_worker,
-        train_loop_config={"job": job, "board": board, "threads": _threads(scaling, job.workers, use_gpu)},
+        train_loop_config={
+            "job": job,
+            "board": board,
+            "threads": _threads(scaling, job.workers, use_gpu),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker={
+                "CPU": scaling.cpus_per_worker,
+                **({"GPU": 1} if use_gpu else {}),
+            },
         ),
         datasets={name: _Positioned(job, name) for name in job.streams},
         dataset_config=StreamPerRank(),
@@ -176,5 +183,8 @@ def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
     """Torch threads of a worker: on CPUs share those of the machine, leaving some to the reads."""
     if scaling.threads_per_worker is not None:
         return scaling.threads_per_worker
-    return max(1, int(scaling.cpus_per_worker)) if use_gpu else max(1, (os.cpu_count() or 1) // workers)
-
+    return (
+        max(1, int(scaling.cpus_per_worker))
+        if use_gpu
+        else max(1, (os.cpu_count() or 1) // workers)
+    )

@@ -97,7 +97,9 @@ def batch_accuracy(outputs: Outputs) -> dict[str, Tensor]:
     return found
 
 
-def _parallel(model: Model, device: torch.device, some_unused: bool) -> nn.Module:
+def _parallel(
+    model: Model, device: torch.device, some_unused: bool
+) -> Model | DistributedDataParallel:
     if world()[1] == 1:
         return model
     return DistributedDataParallel(

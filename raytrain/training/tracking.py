@@ -30,7 +30,8 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, run_url: str, name: str, resolved: Tree) -> None:
-        self.config, self.run_url, self.problem = config, run_url, None
+        self.config, self.run_url = config, run_url
+        self.problem: str | None = None
         self.last_step: dict[str, int] = {}
         self.lines: list[str] = self._earlier_lines()
         self.run_id: str | None = None
@@ -52,7 +53,9 @@ class Tracker:
 
     def flush(self) -> None:
         """Write metrics.jsonl."""
-        storage.write(f"{self.run_url}/{METRICS_FILE}", "".join(f"{x}\n" for x in self.lines).encode())
+        storage.write(
+            f"{self.run_url}/{METRICS_FILE}", "".join(f"{x}\n" for x in self.lines).encode()
+        )
 
     def artifact(self, name: str, content: bytes) -> None:
         """Keep a file with the run."""
@@ -144,4 +147,3 @@ class Tracker:
 
 def _key(name: str) -> str:
     return name.replace("@", "_at_")  # MLflow takes letters, digits and _-./ :
-

@@ -21,7 +21,10 @@ def some_pairs(sizes: dict[str, int], dim: int = 8) -> dict[str, Embedded]:
 
     return {
         name: Embedded(
-            F.normalize(rows(n, dim), dim=1), F.normalize(rows(n, dim), dim=1), rows(n, 3), rows(n, 3)
+            F.normalize(rows(n, dim), dim=1),
+            F.normalize(rows(n, dim), dim=1),
+            rows(n, 3),
+            rows(n, 3),
         )
         for name, n in sizes.items()
     }
@@ -61,7 +64,9 @@ def test_contrast_equals_a_loop_over_pairs(negatives: str, direction: str) -> No
 
 def test_info_nce_of_equal_rows_is_the_logarithm_of_their_number() -> None:
     rows = F.normalize(torch.ones(7, 4), dim=1)
-    assert float(info_nce(rows, rows, 0, torch.tensor(50.0))) == pytest.approx(math.log(7), abs=1e-5)
+    assert float(info_nce(rows, rows, 0, torch.tensor(50.0))) == pytest.approx(
+        math.log(7), abs=1e-5
+    )
 
 
 def test_info_nce_of_orthogonal_pairs_is_nearly_nothing() -> None:

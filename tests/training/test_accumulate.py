@@ -1,4 +1,4 @@
-"""N ranks, or a batch in parts, give the loss and the gradients of one rank with the whole batch."""
+"""Ranks, or parts of a batch, give the loss and gradients of one rank with the whole batch."""
 
 from itertools import product
 from pathlib import Path
