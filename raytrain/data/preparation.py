@@ -39,14 +39,16 @@ def silent(modality: str, done: int, rows: int) -> None:
 def ready(cards: Iterable[Card], root: str, on_rows: OnRows = silent) -> dict[str, str]:
     """The URL of every card's shards under `data.root`, by name.
 
-    The rasters of earth-mini are made here on first use, in seconds and without a download. Raises
-    PreparationError for other shards that are missing, with the command that makes them.
+    The rasters of earth-mini are made here on first use, in seconds and without a download, and
+    again when their card has changed; not for another number of places or other modalities beside
+    them, since a run may be reading them. Raises PreparationError for other shards that are
+    missing, with the command that makes them.
     """
     cards = list(cards)
     for card in cards:
         source = card.source_for(root)
         if root == MINI and isinstance(source, RasterSource):
-            if not _is_made(card, source, root, cards, but_for=("places",)):
+            if not _is_made(card, source, root, cards, but_for=("places", "dealt_among")):
                 prepare(card, root, cards, on_rows=on_rows)
         elif storage.size(storage.join(card.url(root), "manifest.json")) is None:
             raise PreparationError(_advice(card, root))

@@ -67,6 +67,15 @@ def test_a_changed_card_is_made_anew(tmp_path: Path) -> None:
         assert url == card.url("earth-mini")
 
 
+def test_shards_that_are_in_use_outlive_a_new_neighbour(tmp_path: Path) -> None:
+    atmosphere = load_card("atmosphere")
+    made = prepare(atmosphere, "earth-mini", [atmosphere], places=300)
+    np.save(tmp_path / "relief.npy", np.zeros((18, 36), np.uint8))
+    (tmp_path / "relief.yaml").write_text("source: {kind: raster, file: relief.npy, places: 300}\n")
+    ready([atmosphere, load_card(str(tmp_path / "relief.yaml"))], "earth-mini")
+    assert prepare(atmosphere, "earth-mini", [atmosphere], places=300).manifest == made.manifest
+
+
 def test_a_modality_from_a_csv_is_one_card(tmp_path: Path) -> None:
     card = csv_card(tmp_path)
     made = prepare(card, str(tmp_path / "root"))
