@@ -70,7 +70,7 @@ def test_a_changed_card_is_made_anew(tmp_path: Path) -> None:
 def test_shards_that_are_in_use_outlive_a_new_neighbour(tmp_path: Path) -> None:
     atmosphere = load_card("atmosphere")
     made = prepare(atmosphere, "earth-mini", [atmosphere], places=300)
-    np.save(tmp_path / "relief.npy", np.zeros((18, 36), np.uint8))
+    np.save(tmp_path / "relief.npy", np.zeros((180, 360), np.uint8))
     (tmp_path / "relief.yaml").write_text("source: {kind: raster, file: relief.npy, places: 300}\n")
     ready([atmosphere, load_card(str(tmp_path / "relief.yaml"))], "earth-mini")
     assert prepare(atmosphere, "earth-mini", [atmosphere], places=300).manifest == made.manifest

@@ -80,6 +80,11 @@ class Patches:
         channels, self.height, self.width = raster.shape
         self.patch_px, self.strides, self.true_scale = patch_px, strides, true_scale
         self.margin = patch_px * max(strides) // 2 + 1
+        if self.margin > self.height:
+            raise SourceError(
+                f"patches of {patch_px} pixels at stride {max(strides)} are wider than the raster's "
+                f"{self.height} rows; choose a smaller patch_px or stride"
+            )
         padded = _over_the_poles(raster, self.margin)
         self.planes = [[_area_mean(plane, stride) for plane in padded] for stride in strides]
         is_vector = patch_px == 1 and len(strides) == 1

@@ -81,6 +81,11 @@ def test_strides_follow_one_another_and_average_areas() -> None:
     assert many[:, 1].std() < many[:, 0].std() / 4
 
 
+def test_a_patch_wider_than_the_world_is_an_error() -> None:
+    with pytest.raises(SourceError, match="16 pixels at stride 16 are wider than the raster's 90"):
+        Patches(numbered(), 16, (1, 16), False)
+
+
 def context(modality: str = "satellite", *others: str, folder: Path | None = None) -> Context:
     return Context(
         modality=modality,
