@@ -73,7 +73,7 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
     from the last checkpoint. Raises UserError for bad input that a worker met.
     """
-    board = Board.remote()  # type: ignore[attr-defined]
+    board = ray.remote(num_cpus=0)(Board).remote()
     scaling = job.config.scaling
     trainer = TorchTrainer(
         run_worker,
@@ -180,11 +180,10 @@ def _check_room(scaling: ScalingConfig, workers: int, use_gpu: bool, gpus: int) 
 
 
 def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
-    """Torch threads of a worker: on CPUs share those of the machine, leaving some to the reads."""
+    """Torch threads of a worker. On CPUs one core is left to the reads: threads that wait for each
+    other on a busy core slow a step down manyfold."""
     if scaling.threads_per_worker is not None:
         return scaling.threads_per_worker
-    return (
-        max(1, int(scaling.cpus_per_worker))
-        if use_gpu
-        else max(1, (os.cpu_count() or 1) // workers)
-    )
+    if use_gpu:
+        return max(1, int(scaling.cpus_per_worker))
+    return max(1, ((os.cpu_count() or 1) - 1) // workers)

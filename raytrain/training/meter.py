@@ -22,8 +22,10 @@ class Meter:
         self.waited += time.perf_counter() - began
 
     def read(self) -> dict[str, float]:
-        """pairs_per_s over all ranks, and data_wait, the share of time spent waiting in [0, 1]."""
+        """pairs_per_s over all ranks; data_wait, the share of time spent waiting in [0, 1]; and
+        time_s, the clock (Unix time)."""
         elapsed = time.perf_counter() - self.began
         values = {"pairs_per_s": self.pairs / elapsed, "data_wait": self.waited / elapsed}
+        values["time_s"] = time.time()
         self._reset()
         return values

@@ -15,9 +15,9 @@ from raytrain.training.job import Job
 from raytrain.training.loop import Record, train
 
 
-@ray.remote(num_cpus=0)
 class Board:
-    """Where rank 0 leaves records and the driver finds them; the driver may ask for a stop."""
+    """Where rank 0 leaves records and the driver finds them; the driver may ask for a stop. An
+    actor, made one by `launch`."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
