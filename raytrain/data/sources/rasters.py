@@ -82,8 +82,8 @@ class Patches:
         self.margin = patch_px * max(strides) // 2 + 1
         if self.margin > self.height:
             raise SourceError(
-                f"patches of {patch_px} pixels at stride {max(strides)} are wider than the raster's "
-                f"{self.height} rows; choose a smaller patch_px or stride"
+                f"patches of {patch_px} pixels at stride {max(strides)} are wider than the "
+                f"raster's {self.height} rows; choose a smaller patch_px or stride"
             )
         padded = _over_the_poles(raster, self.margin)
         self.planes = [[_area_mean(plane, stride) for plane in padded] for stride in strides]
