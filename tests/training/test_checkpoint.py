@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from raytrain.encoders.weights import WeightsError
+from raytrain.training import checkpoint
+from raytrain.training.checkpoint import Checkpoint, CheckpointError
+from raytrain.training.job import Job
+from raytrain.training.optim import build_optimizer
+
+
+def saved(job: Job, step: int = 3) -> Checkpoint:
+    """A checkpoint of the job's untrained model, after one step of its optimizer."""
+    model = job.build_model()
+    optimizer = build_optimizer(model, job.config.optim)
+    sum(p.sum() for p in model.parameters() if p.requires_grad).backward()
+    optimizer.step()
+    state = Checkpoint(checkpoint.name(job.run_url, step), step, {"weather": 96, "words": 96}, 1)
+    checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
+    return state
+
+
+def test_what_is_saved_is_restored(tiny_world) -> None:
+    job = tiny_world.job("a")
+    assert checkpoint.resume_point(job.run_url, job.resolved, overwrite=False) is None
+    state = saved(job)
+    assert checkpoint.latest(job.run_url) == state
+    assert checkpoint.resume_point(job.run_url, job.resolved, overwrite=False) == state
+    model = job.build_model()
+    optimizer = build_optimizer(model, job.config.optim)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    checkpoint.restore(state, model, optimizer)
+    assert any((before[k] != v).any() for k, v in model.state_dict().items())
+    assert len(optimizer.state_dict()["state"]) > 0
+
+
+def test_old_checkpoints_go(tiny_world) -> None:
+    job = tiny_world.job("a")
+    for step in (1, 2, 3):
+        saved(job, step)
+        checkpoint.prune(job.run_url, keep=2)
+    kept = sorted(path.name for path in Path(job.run_url).glob("checkpoint_*"))
+    assert kept == ["checkpoint_000002", "checkpoint_000003"]
+
+
+def test_a_run_with_other_settings_is_not_continued(tiny_world) -> None:
+    saved(tiny_world.job("a"))
+    other = tiny_world.job("a", "optim.lr=1e-2", "seed=3")
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.resume_point(other.run_url, other.resolved, overwrite=False)
+    assert str(error.value) == (
+        f"{other.run_url}/checkpoint_000003 belongs to a run with other settings (optim.lr: 0.0005"
+        " -> 0.01; seed: 0 -> 3). Take them back to go on with it, choose another name=…, or "
+        "start it anew with overwrite=true"
+    )
+
+
+def test_a_run_with_another_architecture_is_not_continued(tiny_world) -> None:
+    saved(tiny_world.job("a"))
+    other = tiny_world.job("a", "location.network.width=32")
+    with pytest.raises(CheckpointError, match=r"other settings \(location\.network\.width: 16 -> "):
+        checkpoint.resume_point(other.run_url, other.resolved, overwrite=False)
+
+
+def test_weights_of_another_architecture_are_named(tiny_world) -> None:
+    state = saved(tiny_world.job("a"))
+    other = tiny_world.job("b", "location.network.width=32").build_model()
+    with pytest.raises(WeightsError, match=r"checkpoint_000003: tensor location\.\S+ is \[16, \d+"):
+        checkpoint.restore(state, other, None)
+
+
+def test_another_card_is_another_run(tiny_world) -> None:
+    saved(tiny_world.job("a"))
+    Path(tiny_world.card("words")).write_text("tower: {kind: mlp, width: 8}\n")
+    other = tiny_world.job("a")
+    with pytest.raises(CheckpointError, match=r"cards\.words\.tower\.kind: projection -> mlp"):
+        checkpoint.resume_point(other.run_url, other.resolved, overwrite=False)
+
+
+def test_what_does_not_change_a_run_may_change(tiny_world) -> None:
+    state = saved(tiny_world.job("a"))
+    longer = tiny_world.job("a", "training.steps=9", "training.log_every=2", "tracking.uri=null")
+    assert checkpoint.resume_point(longer.run_url, longer.resolved, overwrite=False) == state
+
+
+def test_overwrite_starts_anew(tiny_world) -> None:
+    saved(tiny_world.job("a"))
+    other = tiny_world.job("a", "optim.lr=1e-2")
+    assert checkpoint.resume_point(other.run_url, other.resolved, overwrite=True) is None
+    assert not [*Path(other.run_url).glob("checkpoint_*")]
+
+
+def test_an_incomplete_checkpoint_is_named(tiny_world) -> None:
+    job = tiny_world.job("a")
+    state = saved(job)
+    (Path(state.url) / "optimizer.pt").write_bytes(b"cut")
+    model = job.build_model()
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read .*overwrite=true"):
+        checkpoint.restore(state, model, build_optimizer(model, job.config.optim))
+    (Path(state.url) / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged"):
+        checkpoint.restore(state, model, None)
+    (Path(state.url) / "state.json").unlink()
+    with pytest.raises(CheckpointError, match=r"state\.json cannot be read .*is incomplete"):
+        checkpoint.latest(job.run_url)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_pointer_is_named(content: str, tiny_world) -> None:
+    job = tiny_world.job("a")
+    saved(job)
+    (Path(job.run_url) / "latest.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"latest\.json cannot be read"):
+        checkpoint.latest(job.run_url)
+
+
+def test_checkpoints_run_nothing(tiny_world) -> None:
+    job = tiny_world.job("a")
+    state = saved(job)
+    torch.save(Path("anything but tensors"), f"{state.url}/optimizer.pt")
+    model = job.build_model()
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read"):
+        checkpoint.restore(state, model, build_optimizer(model, job.config.optim))
