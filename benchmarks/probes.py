@@ -16,7 +16,7 @@ from typing import Any
 
 import raytrain
 from raytrain.data.cards import load_card
-from raytrain.data.storage import datasets_dir
+from raytrain.storage import datasets_dir
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines

@@ -71,8 +71,8 @@ def test_imports_go_down_only(path: Path) -> None:
         other = module.split(".")[1]
         if (
             other == part
-            or not (PACKAGE / other).with_suffix(".py").exists()
-            and not (PACKAGE / other).is_dir()
+            or (not (PACKAGE / other).with_suffix(".py").exists()
+            and not (PACKAGE / other).is_dir())
         ):
             continue
         assert floor(other) >= floor(part), f"{name_of(path)} imports {module} from above"

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raytrain import settings
-from raytrain.data import storage
+from raytrain import settings, storage
 from raytrain.data.augment import AugmentConfig
 from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.places import PlacesSource
 from raytrain.data.sources.rasters import RasterSource
 from raytrain.data.sources.tables import TableSource
-from raytrain.data.storage import datasets_dir
 from raytrain.encoders.modality import MLPTowerConfig, TowerConfig
 from raytrain.errors import UserError
+from raytrain.storage import datasets_dir
 
 __all__ = ["Card", "CardError", "Source", "datasets_dir", "load_card", "load_cards", "root_url"]
 

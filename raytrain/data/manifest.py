@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.errors import UserError
 
 FORMAT = "raytrain-shards/1"

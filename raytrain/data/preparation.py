@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from raytrain import settings
-from raytrain.data import storage
+from raytrain import settings, storage
 from raytrain.data.cards import MINI, Card, Source, card_names, load_card
 from raytrain.data.manifest import Manifest, ShardError
 from raytrain.data.sources.features import TEXT, TextFeaturesSource

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raytrain import geo
-from raytrain.data import codecs, storage
+from raytrain import geo, storage
+from raytrain.data import codecs
 from raytrain.data.codecs import CodecError
 from raytrain.data.manifest import Field, Holdout, Manifest, Shard, ShardError
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raytrain import geo
-from raytrain.data import codecs, storage
+from raytrain import geo, storage
+from raytrain.data import codecs
 from raytrain.data.manifest import MANIFEST, Field, Holdout, Manifest, Shard, ShardError
 from raytrain.data.shards import COLUMNS, LONLAT
 

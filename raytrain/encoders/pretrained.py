@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-import fsspec
 import numpy as np
 import safetensors.torch
 import torch
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from raytrain import storage
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
 from raytrain.encoders.weights import WeightsError, load_exactly, read_bytes, read_weights
 from raytrain.geo import as_lonlat
@@ -63,11 +63,9 @@ def save_location_encoder(
 ) -> None:
     """Write what `load` reads into a folder, path or URL: weights, and a run's resolved settings,
     of which "location" are the encoder's."""
-    files, path = fsspec.url_to_fs(str(folder))
-    files.makedirs(path, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
-    files.pipe_file(f"{path}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
-    files.pipe_file(f"{path}/{WEIGHTS}", safetensors.torch.save(weights))
+    storage.write(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
+    storage.write(f"{folder}/{WEIGHTS}", safetensors.torch.save(weights))
 
 
 def _find_checkpoint(url: str) -> str:
@@ -89,11 +87,7 @@ def _find_checkpoint(url: str) -> str:
 
 
 def _exists(url: str) -> bool:
-    try:
-        files, path = fsspec.url_to_fs(url)
-        return bool(files.exists(path))
-    except Exception as error:  # every file system raises errors of its own
-        raise WeightsError(f"cannot look for {url}: {type(error).__name__}: {error}") from None
+    return storage.size(url) is not None
 
 
 def _read_json(url: str) -> dict[str, Any]:

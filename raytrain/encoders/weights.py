@@ -4,12 +4,12 @@ import io
 import pickle
 from collections.abc import Mapping
 
-import fsspec
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raytrain import storage
 from raytrain.errors import UserError
 
 
@@ -20,12 +20,9 @@ class WeightsError(UserError):
 def read_bytes(url: str) -> bytes:
     """The content of a path or of any URL that fsspec opens; WeightsError where there is none."""
     try:
-        with fsspec.open(url, "rb") as file:
-            return bytes(file.read())
+        return storage.read(url)
     except FileNotFoundError:
         raise WeightsError(f"there is no {url}") from None
-    except Exception as error:  # every file system raises errors of its own
-        raise WeightsError(f"cannot read {url}: {type(error).__name__}: {error}") from None
 
 
 def read_weights(url: str) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@
 
 import io
 import json
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
 import torch
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.encoders.pretrained import CONFIG, LATEST, save_location_encoder
 from raytrain.encoders.weights import load_exactly, read_weights
 from raytrain.errors import UserError
@@ -65,12 +66,10 @@ def name(run_url: str, step: int) -> str:
 
 def latest(run_url: str) -> Checkpoint | None:
     """The newest complete checkpoint of a run, or None before the first."""
-    try:
-        pointer = json.loads(storage.read(f"{run_url}/{LATEST}"))
-    except FileNotFoundError:
+    if storage.size(f"{run_url}/{LATEST}") is None:
         return None
-    url = f"{run_url}/{pointer['checkpoint']}"
-    state = _json(f"{url}/state.json")
+    url = f"{run_url}/{_json(f'{run_url}/{LATEST}', 'checkpoint')['checkpoint']}"
+    state = _json(f"{url}/state.json", "step", "rows_done", "workers")
     return Checkpoint(url, state["step"], state["rows_done"], state["workers"])
 
 
@@ -84,9 +83,10 @@ def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimiz
         try:
             content = storage.read(f"{checkpoint.url}/optimizer.pt")
             optimizer.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-        except (FileNotFoundError, ValueError, RuntimeError, EOFError) as error:
+        except (pickle.UnpicklingError, OSError, ValueError, RuntimeError, EOFError) as error:
+            reason = "no plain tensors" if isinstance(error, pickle.UnpicklingError) else error
             raise CheckpointError(
-                f"{checkpoint.url}/optimizer.pt cannot be read ({error}). Start anew with another "
+                f"{checkpoint.url}/optimizer.pt cannot be read ({reason}). Start anew with another "
                 "name=… or overwrite=true"
             ) from None
 
@@ -131,13 +131,15 @@ def _fixed(resolved: Tree) -> dict[str, Any]:
     return {k: v for k, v in flat(resolved).items() if not k.startswith(MAY_CHANGE)}
 
 
-def _json(url: str) -> dict[str, Any]:
+def _json(url: str, *keys: str) -> dict[str, Any]:
+    """A JSON object that has the keys."""
     try:
         content = json.loads(storage.read(url))
+        if not isinstance(content, dict) or not content.keys() >= {*keys}:
+            raise ValueError(f"it does not hold {', '.join(keys) or 'settings'}")
     except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(
             f"{url} cannot be read ({error}); the checkpoint is incomplete. Point latest.json of "
             "the run to an older one, or start anew with overwrite=true"
         ) from None
-    assert isinstance(content, dict)
     return content

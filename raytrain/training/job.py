@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.data.cards import Card, load_cards
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import check_shards
@@ -89,7 +89,10 @@ class Job:
             field = stream.manifest.field(stream.observation)
             shape = stream.augment.shape(field.shape)
             spec = FieldSpec(shape=shape, mean=field.mean, std=field.std)
-            towers[name] = self.cards[name].tower.build(spec, location.learned_dim)
+            try:
+                towers[name] = self.cards[name].tower.build(spec, location.learned_dim)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
         return Model(location, towers, self.config.objective)
 
 

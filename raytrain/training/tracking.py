@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.settings import Tree, flat, redacted
 from raytrain.training.config import TrackingConfig
 

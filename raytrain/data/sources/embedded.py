@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.data.sources.labels import all_tasks, igbp
 from raytrain.data.sources.places import country_profiles, place_names
 from raytrain.data.sources.rasters import read_raster

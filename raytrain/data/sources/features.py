@@ -14,8 +14,8 @@ from raytrain.data.manifest import Field
 from raytrain.data.sources import wheels
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.places import PlacesSource
-from raytrain.data.storage import cache_dir
 from raytrain.data.writer import Observations, Observed
+from raytrain.storage import cache_dir
 
 TEXT = "text"
 SHARD_ROWS = 2048  # a minute of a CPU core: what a stopped run loses at most

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytrain.data import storage
+from raytrain import storage
 from raytrain.data.sources import wheels
 from raytrain.errors import UserError
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from raytrain import geo
 from raytrain.data.sources.files import Context
-from raytrain.data.storage import datasets_dir
+from raytrain.storage import datasets_dir
 
 MASK = "earth-mini/land.png"  # IGBP class is not water, 0.05° pixels, north up
 CELLS_A_DEGREE = 10

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytrain.data.storage import cache_dir, datasets_dir
 from raytrain.errors import UserError
+from raytrain.storage import cache_dir, datasets_dir
 
 SCHEME = "wheel://"
 _LINE = re.compile(

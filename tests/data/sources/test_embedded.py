@@ -5,7 +5,7 @@ import pandas as pd
 
 from raytrain import geo
 from raytrain.data.sources.labels import at_grid_point
-from raytrain.data.storage import datasets_dir
+from raytrain.storage import datasets_dir
 
 FOLDER = datasets_dir() / "earth-mini"
 TASKS = np.load(FOLDER / "tasks.npz")

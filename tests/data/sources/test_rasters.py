@@ -8,7 +8,7 @@ from raytrain import geo
 from raytrain.data.cards import load_card
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.rasters import Patches, RasterSource, read_raster
-from raytrain.data.storage import datasets_dir
+from raytrain.storage import datasets_dir
 
 PLACES = np.array([[10.0, 23.0], [-62.0, -3.5], [-0.1278, 51.5074]])  # Sahara, Amazon, London
 

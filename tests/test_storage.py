@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from raytrain.data import storage
-from raytrain.data.storage import StorageError
+from raytrain import storage
+from raytrain.storage import StorageError
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def join(url: str, *names: str) -> str:
 
 def read(url: str) -> bytes:
     """The whole content. Raises FileNotFoundError or StorageError."""
-    if is_local(url):
-        return Path(url).read_bytes()
     with _explained(url):
+        if is_local(url):
+            return Path(url).read_bytes()
         filesystem, path = fsspec.core.url_to_fs(url)
         return bytes(filesystem.cat_file(path))
 
@@ -35,12 +35,12 @@ def write(url: str, content: bytes) -> None:
     if is_local(url):
         path = Path(url)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with _explained(url):
+        with _explained(url, writing=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             os.replace(part, path)
         return
-    with _explained(url):
+    with _explained(url, writing=True):
         filesystem, path = fsspec.core.url_to_fs(url)
         filesystem.pipe_file(path, content)  # object stores show an object once it is complete
 
@@ -48,9 +48,9 @@ def write(url: str, content: bytes) -> None:
 def size(url: str) -> int | None:
     """Bytes, or None where there is no such file."""
     try:
-        if is_local(url):
-            return Path(url).stat().st_size
         with _explained(url):
+            if is_local(url):
+                return Path(url).stat().st_size
             filesystem, path = fsspec.core.url_to_fs(url)
             return int(filesystem.info(path)["size"])
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def remove(url: str) -> None:
 
 def datasets_dir() -> Path:
     """The folder of the cards and embedded data that come with raytrain."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parent
     shipped = package / "_shipped" / "datasets"
     return shipped if shipped.is_dir() else package.parent / "datasets"
 
@@ -112,11 +112,14 @@ def is_local(url: str) -> bool:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _explained(url: str, writing: bool = False) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        if not writing:
+            raise
+        what = f"cannot be written, its folder or bucket does not exist ({error})"
+        raise StorageError(f"{url} {what}. {_advice(url)}") from None
     except PermissionError as error:
         raise StorageError(f"{url}: access refused ({error}). {_advice(url)}") from None
     except (OSError, ValueError, ImportError) as error:
