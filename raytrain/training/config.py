@@ -35,7 +35,7 @@ class TrainingConfig:
     embeds the batch in so many parts to save memory; the negatives stay those of the whole batch.
     """
 
-    steps: int = 400
+    steps: int = 300
     epochs: int | None = None
     batch: int = 512
     batch_per_worker: int | None = None
@@ -55,7 +55,7 @@ class ScalingConfig:
 
     workers: int | None = None
     gpu: bool | None = None
-    cpus_per_worker: float = 1
+    cpus_per_worker: float = 1.0
     threads_per_worker: int | None = None
     max_failures: int = 3
 
