@@ -16,7 +16,6 @@ from typing import Any
 
 import raytrain
 from raytrain.data.cards import load_card
-from raytrain.storage import datasets_dir
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines
@@ -24,6 +23,7 @@ from raytrain.evaluation.probes import Encoder
 from raytrain.evaluation.scoring import score
 from raytrain.evaluation.tasks import load_tasks
 from raytrain.settings import build
+from raytrain.storage import datasets_dir
 
 MINI = datasets_dir() / "earth-mini" / "tasks.npz"
 
