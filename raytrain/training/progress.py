@@ -5,6 +5,7 @@ from collections import defaultdict
 from types import TracebackType
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,8 +21,7 @@ class Display:
         self.console, self.steps, self.step = console, steps, first
         self.skipped: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._last_line = 0.0
-        self._began = time.monotonic()
-        self.first_step_s: float | None = None
+        self._begun: tuple[int, float] | None = None  # first step that was shown, and its time
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -62,21 +62,20 @@ class Display:
     def _show_step(self, record: Record) -> None:
         if record["step"] < self.step:
             self.say(f"a worker was lost; went on from step {record['step'] - 1}")
-        if self.first_step_s is None:
-            self.first_step_s = time.monotonic() - self._began
         self.step = record["step"]
         line = step_line(record)
         self._progress.update(self._task, completed=self.step, epoch=record["epoch"], line=line)
         now = time.monotonic()
+        if self._begun is None:
+            self._begun = self.step, now
+            self.say(f"first step {since_command():.0f} s after the command")
         due = now - self._last_line > LINE_EVERY_S or self.step == self.steps
         if due and not self.console.is_terminal:
             self._last_line = now
-            rate = (self.step) / max(1e-9, now - self._began)
-            left = (self.steps - self.step) / rate
-            self.say(
-                f"step {self.step}/{self.steps} · epoch {record['epoch']} · {line} · "
-                f"{left:.0f} s left"
-            )
+            first, began = self._begun
+            left = (now - began) / max(1, self.step - first) * (self.steps - self.step)
+            until = f" · {left:.0f} s left" if self.step > first else ""
+            self.say(f"step {self.step}/{self.steps} · epoch {record['epoch']} · {line}{until}")
 
     def _count_skipped(self, skipped: dict[str, dict[str, int]]) -> None:
         for modality, shards in skipped.items():
@@ -84,6 +83,11 @@ class Display:
                 if shard not in self.skipped[modality]:
                     self.say(f"[yellow]{modality}: samples of {shard} could not be used[/yellow]")
                 self.skipped[modality][shard] += count
+
+
+def since_command() -> float:
+    """Seconds since this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 def step_line(record: Record) -> str:
