@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from raytrain.errors import UserError
 from raytrain.settings import SettingsError, apply_overrides, build, dump_yaml, load_yaml, to_dict
@@ -41,9 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             console.print(dump_yaml(to_dict(config)), highlight=False, markup=False)
             return 0
-        return pretrain(config, console)
+        try:
+            return pretrain(config, console)
+        except KeyboardInterrupt:  # twice, or while nothing was being trained
+            console.print(
+                "Stopped at once. The same command with "
+                f"name={config.name} goes on from the run's last checkpoint, if it has one"
+            )
+            return 130
     except UserError as error:
-        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        message = f"[bold red]error:[/bold red] {escape(str(error))}"
+        console.print(message, highlight=False, soft_wrap=True)
         return 2
 
 
@@ -85,7 +94,11 @@ def pretrain(config: RunConfig, console: Console) -> int:
         console.print(f"{job.run_url} is complete: {first} steps. For more, raise training.steps")
         return 0
     console.print(_announcement(job, first, steps, use_gpu), highlight=False)
-    tracker = Tracker(config.tracking, job.run_url, config.name, job.resolved)
+
+    def warn(problem: str) -> None:
+        console.print(f"[yellow]{escape(problem)}[/yellow]", highlight=False, soft_wrap=True)
+
+    tracker = Tracker(config.tracking, job.run_url, config.name, job.resolved, warn)
     status = "FAILED"
     try:
         with Display(console, steps, first) as display:
@@ -101,7 +114,9 @@ def pretrain(config: RunConfig, console: Console) -> int:
             status = "KILLED"
             console.print(
                 f"Stopped after step {outcome['step']} of {steps}; its checkpoint is in "
-                f"{job.run_url}. Go on with the same command and name={config.name}"
+                f"{job.run_url}. Go on with the same command and name={config.name}",
+                highlight=False,
+                soft_wrap=True,
             )
             return 130
         sum_up(console, job, outcome["validation"], display.skipped, tracker)
@@ -110,7 +125,7 @@ def pretrain(config: RunConfig, console: Console) -> int:
     finally:
         tracker.finish(status)
         if tracker.problem:
-            console.print(f"[yellow]{tracker.problem}[/yellow]", highlight=False)
+            warn(tracker.problem)
 
 
 def _announcement(job: "Job", first: int, steps: int, use_gpu: bool) -> str:
@@ -132,8 +147,8 @@ def sum_up(
 ) -> None:
     """Print the summary of a complete run; keep map and probes with it."""
     import raytrain
-    from raytrain import atlas
-    from raytrain.data import cards, storage
+    from raytrain import atlas, storage
+    from raytrain.data import cards
     from raytrain.data.sources.land import land_mask
     from raytrain.encoders.pretrained import PlaceEncoder
     from raytrain.evaluation.development import development_probes, verdict

@@ -12,26 +12,37 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from raytrain import storage
 from raytrain.settings import Tree, flat, redacted
+from raytrain.storage import StorageError
 from raytrain.training.config import TrackingConfig
 
 RUN_FILE, METRICS_FILE = "mlflow.json", "metrics.jsonl"
+FLUSH_S = 15.0  # a driver that is killed loses no more of metrics.jsonl
 
 
 class Tracker:
     """One run in MLflow and its metrics.jsonl. MLflow is spoken to by a thread of its own.
 
-    Where it cannot be reached, training goes on; `problem` then says why, and the metrics are in
-    metrics.jsonl. A resumed run goes on in the MLflow run that `run_url`/mlflow.json names.
+    Where it cannot be reached, training goes on; `say` then hears why, `problem` keeps it, and the
+    metrics are in metrics.jsonl. A resumed run goes on in the MLflow run of `run_url`/mlflow.json.
     """
 
-    def __init__(self, config: TrackingConfig, run_url: str, name: str, resolved: Tree) -> None:
-        self.config, self.run_url = config, run_url
+    def __init__(
+        self,
+        config: TrackingConfig,
+        run_url: str,
+        name: str,
+        resolved: Tree,
+        say: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        self.config, self.run_url, self.say = config, run_url, say
         self.problem: str | None = None
+        self._flushed = time.monotonic()
         self.last_step: dict[str, int] = {}
         self.lines: list[str] = self._earlier_lines()
         self.run_id: str | None = None
@@ -50,9 +61,13 @@ class Tracker:
             self.last_step |= dict.fromkeys(metrics, step)
             self.lines.append(json.dumps({"step": step, **metrics}))
             self._do(lambda: self._log(metrics, step))
+        if time.monotonic() - self._flushed > FLUSH_S:
+            with suppress(StorageError):  # finish() says so, if it lasts
+                self.flush()
 
     def flush(self) -> None:
         """Write metrics.jsonl."""
+        self._flushed = time.monotonic()
         storage.write(
             f"{self.run_url}/{METRICS_FILE}", "".join(f"{x}\n" for x in self.lines).encode()
         )
@@ -90,6 +105,7 @@ class Tracker:
                 f"{redacted(str(error)).splitlines()[0][:200]}); training goes on, and the metrics "
                 f"are in {self.run_url}/{METRICS_FILE}"
             )
+            self.say(self.problem)
 
     def _start(self, name: str, resolved: Tree) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
