@@ -58,7 +58,7 @@ def test_a_settings_file_that_cannot_be_used(
 
 
 def test_text_in_brackets_stays_in_messages(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no card [/red].yaml" in refusal(capsys, ["data.modalities=\"[/red].yaml\""])
+    assert "there is no card [/red].yaml" in refusal(capsys, ['data.modalities="[/red].yaml"'])
 
 
 def test_a_dry_run_shows_all_settings(capsys: pytest.CaptureFixture[str]) -> None:

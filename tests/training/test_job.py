@@ -1,4 +1,5 @@
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_salt_gives_streams_only_the_rows_that_they_need(tiny_world) -> None:
 def test_shards_that_are_not_there(tiny_world) -> None:
     with pytest.raises(PreparationError) as error:
         tiny_world.job("a", f"data.root={tiny_world.folder}/nowhere")
-    assert f"weather: there are no shards in {tiny_world.folder}/nowhere/weather" in str(error.value)
+    missing = f"{tiny_world.folder}/nowhere/weather"
+    assert f"weather: there are no shards in {missing}" in str(error.value)
 
 
 def test_a_missing_shard_is_named_before_the_start(tiny_world) -> None:
@@ -49,8 +51,6 @@ def test_a_truncated_shard_is_named_before_the_start(tiny_world) -> None:
 
 
 def test_an_empty_modality(tiny_world) -> None:
-    import json
-
     path = Path(tiny_world.root) / "words" / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "shards": []}))
@@ -65,7 +65,8 @@ def test_fewer_places_than_a_global_batch(tiny_world) -> None:
         r"prepare more places or lower training\.batch \(or training\.places\.words\)",
     ):
         tiny_world.job("a", "training.batch=800")
-    assert tiny_world.job("a", "training.batch=800", "training.places.words=100").rows("words") == 100
+    job = tiny_world.job("a", "training.batch=800", "training.places.words=100")
+    assert job.rows("words") == 100
 
 
 def test_a_batch_that_workers_cannot_share(tiny_world) -> None:
@@ -81,5 +82,5 @@ def test_a_field_that_the_shards_do_not_have(tiny_world) -> None:
 
 def test_a_tower_that_does_not_fit_the_observations(tiny_world) -> None:
     Path(tiny_world.card("words")).write_text("tower: {kind: cnn}\n")
-    with pytest.raises(UserError, match="words"):
+    with pytest.raises(UserError, match="words: a cnn tower reads images"):
         tiny_world.job("a").build_model()
