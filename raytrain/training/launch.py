@@ -21,10 +21,11 @@ from raytrain.training.loop import Record
 from raytrain.training.worker import Board, run_worker
 
 POLL_S = 0.3
-QUIET = {
+SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would come twice
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a job's own env_vars may name what is passed on here
 }
 PASSED_ON = ("AWS_", "RAYTRAIN_", "OMP_", "MKL_")  # S3's address and keys must reach the workers
 
@@ -34,10 +35,11 @@ def connect(scaling: ScalingConfig) -> None:
     machine (RAY_ADDRESS=local: always)."""
     if ray.is_initialized():
         return
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    passed_on = {k: v for k, v in os.environ.items() if k in SETTINGS or k.startswith(PASSED_ON)}
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    environment = {"env_vars": {**QUIET, **passed_on}}
+    environment = {"env_vars": passed_on}
     address = os.environ.get("RAY_ADDRESS", "auto")
     if address != "local":
         try:
