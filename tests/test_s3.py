@@ -1,0 +1,124 @@
+"""Shards and runs on S3, against a real server with real keys."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+import raytrain
+from raytrain import storage
+from raytrain.data.shards import Manifest, read_shard
+from raytrain.pretrain import main
+from raytrain.storage import StorageError
+
+ADVICE = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a server other than AWS, "
+
+
+def test_what_is_written_is_read(s3: Any) -> None:
+    url = f"{s3.bucket}/written"
+    assert storage.size(f"{url}/a.bin") is None
+    for content in (b"old", b"newer"):
+        storage.write(f"{url}/a.bin", content)
+        assert storage.read(f"{url}/a.bin") == content
+    storage.write(f"{url}/checkpoint_1/b.bin", b"b")
+    assert storage.size(f"{url}/a.bin") == 5
+    assert storage.sizes(url) == {"a.bin": 5}
+    assert storage.folders(url, "checkpoint_") == ["checkpoint_1"]
+    storage.remove_folder(url)
+    with pytest.raises(FileNotFoundError):
+        storage.read(f"{url}/checkpoint_1/b.bin")
+
+
+def test_a_wrong_key_is_refused_in_words(
+    s3: Any, tiny_world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    for refused in (
+        lambda: storage.read(f"{s3.bucket}/a"),
+        lambda: storage.write(f"{s3.bucket}/a", b""),
+        lambda: storage.size(f"{s3.bucket}/a"),
+        lambda: storage.folders(s3.bucket, "a"),
+        lambda: storage.remove_folder(f"{s3.bucket}/a"),
+        lambda: raytrain.load(f"{s3.bucket}/a"),
+    ):
+        with pytest.raises(StorageError, match="access refused"):
+            refused()
+    assert main([*tiny_world.arguments("a"), f"data.root={s3.bucket}/shards"]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith(f"error: {s3.bucket}/shards/weather/manifest.json: access refused (")
+    assert ADVICE in said
+    assert said.count("\n") == 1
+
+
+def test_a_bucket_that_does_not_exist(s3: Any) -> None:
+    assert storage.size("s3://nowhere/a") is None
+    with pytest.raises(FileNotFoundError):
+        storage.read("s3://nowhere/a")
+
+
+def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(StorageError) as error:
+        storage.read(f"{s3.bucket}/a")
+    assert "http://127.0.0.1:9" in str(error.value)
+    assert ADVICE in str(error.value)
+
+
+@pytest.fixture
+def world_on_s3(s3: Any, tiny_world: Any) -> Iterator[str]:
+    """The URL of a folder with the shards of the tiny world."""
+    filesystem, path = fsspec.url_to_fs(f"{s3.bucket}/world")
+    filesystem.put(f"{tiny_world.root}/", f"{path}/shards/", recursive=True)
+    yield f"{s3.bucket}/world"
+    storage.remove_folder(f"{s3.bucket}/world")
+
+
+def test_shards_are_read(world_on_s3: str) -> None:
+    url = f"{world_on_s3}/shards/words"
+    manifest = Manifest.load(url)
+    columns, skipped = read_shard(url, manifest.shards[0], manifest.fields, verify=True)
+    assert columns["observation"].shape == (128, 12)
+    assert skipped == []
+
+
+@pytest.mark.slow
+def test_a_run_from_shards_to_encoder(
+    s3: Any, world_on_s3: str, tiny_world: Any, ray_folder: Path
+) -> None:
+    tracking = f"sqlite:///{tiny_world.folder}/mlflow.db"
+    places = (f"data.root={world_on_s3}/shards", f"storage={world_on_s3}/runs")
+    settings = (f"tracking.uri={tracking}", "training.checkpoint_every=2", "training.steps=5")
+    again = tiny_world.arguments("far", *places, *settings)
+    status, said = tiny_world.run(again, **s3.environment)
+    assert status == 0, said
+    run = f"{world_on_s3}/runs/far"
+    assert storage.folders(run, "checkpoint_") == ["checkpoint_000004", "checkpoint_000005"]
+    steps = [json.loads(line)["step"] for line in storage.read(f"{run}/metrics.jsonl").splitlines()]
+    assert sorted({*steps}) == [1, 2, 3, 4, 5]
+    assert Image.open(io.BytesIO(storage.read(f"{run}/map.png"))).width > 1000
+    encoder = raytrain.load(run)
+    embedding = encoder.encode(np.array([13.4, -70.0]), np.array([52.5, -33.0]))
+    assert embedding.shape == (2, encoder.dim)
+    assert f"World map   {run}/map.png" in said
+    for where, content in everything_kept(run, tiny_world.folder, ray_folder):
+        assert s3.secret_key.encode() not in content, where
+    assert s3.secret_key not in said
+
+
+def everything_kept(run: str, *folders: Path) -> Iterator[tuple[str, bytes]]:
+    """All files of a run on S3, and of folders here: MLflow's data base, Ray's logs."""
+    filesystem, path = fsspec.url_to_fs(run)
+    yield from filesystem.cat(path, recursive=True).items()
+    for folder in folders:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                yield str(file), file.read_bytes()
