@@ -28,7 +28,7 @@ from raytrain.objective.losses import (
 class LogitScaleConfig:
     """The factor on cosine similarities (1 / temperature): a high one sharpens the contrast."""
 
-    init: float = 10.0
+    init: float = 5.0
     learned: bool = False
     max: float = 100.0
 
@@ -50,7 +50,7 @@ class ObjectiveConfig:
     negatives: Negatives = "asymmetric"
     direction: Direction = "both"
     logit_scale: LogitScaleConfig = field(default_factory=LogitScaleConfig)
-    regression_weight: float = 1.0
+    regression_weight: float = 3.0
     weights: dict[str, float] = field(default_factory=dict)
 
 
