@@ -102,15 +102,16 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     )
     fit = _Fit(trainer)
     fit.start()
-    while fit.is_alive():
+    while not fit.ended.is_set():
         try:
-            fit.join(POLL_S)
+            fit.ended.wait(POLL_S)  # join() takes a thread that Ctrl-C interrupts it at for ended
             on_records(_taken(board))
         except KeyboardInterrupt:
             if fit.asked:
                 raise
             fit.asked = True
             board.ask_to_stop.remote()
+            on_records([{"notice": "stopping with a checkpoint; Ctrl-C again stops at once"}])
     on_records(_taken(board))
     if fit.error is not None:
         raise _explained(fit.error)
@@ -134,7 +135,7 @@ class _Fit(threading.Thread):
 
     def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(daemon=True)
-        self.trainer, self.asked = trainer, False
+        self.trainer, self.asked, self.ended = trainer, False, threading.Event()
         self.outcome: Record | None = None
         self.error: BaseException | None = None
 
@@ -143,6 +144,8 @@ class _Fit(threading.Thread):
             self.outcome = self.trainer.fit().return_value
         except BaseException as error:
             self.error = error
+        finally:
+            self.ended.set()
 
 
 def _taken(board: Any) -> list[Record]:

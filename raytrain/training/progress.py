@@ -47,8 +47,10 @@ class Display:
         self._progress.stop()
 
     def show(self, record: Record) -> None:
-        """One record: of the loop, of a validation, or of samples that were skipped."""
-        if "skipped" in record:
+        """One record: of the loop, of a validation, of samples that were skipped, or a notice."""
+        if "notice" in record:
+            self.say(record["notice"])
+        elif "skipped" in record:
             self._count_skipped(record["skipped"])
         elif "loss" in record:
             self._show_step(record)
@@ -60,8 +62,6 @@ class Display:
         self.console.print(message, highlight=False)
 
     def _show_step(self, record: Record) -> None:
-        if record["step"] < self.step:
-            self.say(f"a worker was lost; went on from step {record['step'] - 1}")
         self.step = record["step"]
         line = step_line(record)
         self._progress.update(self._task, completed=self.step, epoch=record["epoch"], line=line)

@@ -21,7 +21,13 @@ class Board:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.stop = False
+        self.stop = self.begun = False
+
+    def begin(self, step: int) -> None:
+        """Training begins behind `step`: more than once where workers were lost."""
+        if self.begun:
+            self.records.append({"notice": f"a worker was lost; training goes on from step {step}"})
+        self.begun = True
 
     def put(self, record: Record) -> bool:
         """Leave a record; the answer is whether to stop."""
@@ -59,6 +65,8 @@ def run_worker(settings: dict[str, Any]) -> Record:
         for name, stream in job.streams.items()
     }
     start = checkpoint.latest(job.run_url)
+    if ray.train.get_context().get_world_rank() == 0:
+        board.begin.remote(start.step if start else 0)
     try:
         return train(job, readers, ray.train.torch.get_device(), start, Reporter(board))
     except Exception as error:
