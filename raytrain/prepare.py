@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        cards, root = _chosen(options.what, options.root)
-        made, failed = _prepare_all(cards, root, options.places, console)
+        cards, collection = _chosen(options.what)
+        root = options.root or collection or MINI
+        made, failed = _prepare_all(cards, root, collection, options.places, console)
     except UserError as error:
         console.print(f"[red]{error}", soft_wrap=True, highlight=False)
         return 1
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _chosen(what: list[str], root: str | None) -> tuple[list[Card], str]:
-    """The cards and the data.root that the words of the command line mean."""
+def _chosen(what: list[str]) -> tuple[list[Card], str | None]:
+    """The cards, and the collection if one is named, that the words of the command line mean."""
     collections = [word for word in what if word in (EARTH, MINI)]
     if len(collections) > 1:
         raise UserError("prepare one collection at a time: earth or earth-mini")
@@ -53,13 +54,13 @@ def _chosen(what: list[str], root: str | None) -> tuple[list[Card], str]:
     if collections:
         names = [*card_names(), *names]
     cards = list(load_cards(list(dict.fromkeys(names))).values())
-    if collections == [MINI] and root in (None, MINI):  # all that needs no download
+    if collections == [MINI]:  # all that needs no download
         cards = [card for card in cards if not isinstance(card.source, TextFeaturesSource)]
-    return cards, root or (collections[0] if collections else MINI)
+    return cards, collections[0] if collections else None
 
 
 def _prepare_all(
-    cards: list[Card], root: str, places: int | None, console: Console
+    cards: list[Card], root: str, collection: str | None, places: int | None, console: Console
 ) -> tuple[list[Prepared], dict[str, str]]:
     """Prepare card by card; a card that fails does not stop the others."""
     made: list[Prepared] = []
@@ -81,7 +82,7 @@ def _prepare_all(
             if isinstance(card.source, TextFeaturesSource):
                 console.print(f"{card.name}: its encoder (83 MB) is fetched once, and cached")
             try:
-                made.append(prepare(card, root, cards, places, on_rows))
+                made.append(prepare(card, root, cards, places, on_rows, collection))
             except UserError as error:
                 failed[card.name] = str(error)
                 progress.update(bars[card.name], visible=False)

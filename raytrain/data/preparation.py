@@ -60,14 +60,16 @@ def prepare(
     cards: Sequence[Card] = (),
     places: int | None = None,
     on_rows: OnRows = silent,
+    collection: str | None = None,
 ) -> Prepared:
     """Make the shards of a card under `data.root`; those that are there already stay.
 
     `cards` are the modalities prepared together: rasters among them, and those of datasets/, share
-    the land so that no two see the same place. `places` replaces a raster's number of places.
+    the land so that no two see the same place. `places` replaces a raster's number of places, and
+    `collection` (earth-mini: the embedded files) the one whose source is taken, that of `root`.
     """
     started = time.monotonic()
-    source = card.source_for(root)
+    source = card.source_for(collection or root)
     if source is None:
         raise PreparationError(f"{card.name}: the card has no `source` to make shards from")
     if places is not None and isinstance(source, RasterSource):
