@@ -85,8 +85,8 @@ def pretrain(config: RunConfig, console: Console) -> int:
     assert config.name is not None
     cards = chosen_cards(config)
     urls = preparation.ready(cards.values(), config.data.root)
-    launch.connect(config.scaling)
-    workers, use_gpu = launch.choose_workers(config.scaling)
+    say = console.print if launch.connect(config.scaling) else None
+    workers, use_gpu = launch.choose_workers(config.scaling, say)
     job = make_job(config, urls, cards, workers)
     start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite)
     steps, first = job.total_steps(), start.step if start else 0

@@ -1,5 +1,6 @@
 """`ray job submit` as README shows it, on a real cluster of two nodes that asks for a token."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -7,11 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,74 @@ RAY = str(Path(sys.executable).with_name("ray"))
 PATIENCE_S = 400  # for one job, on a machine that has other things to do
 
 
-@dataclass(frozen=True)
 class Cluster:
-    """Two nodes of this machine, in a home of their own, and the token that they ask for."""
+    """Nodes on this machine, with a loopback address each, and a home and a token of their own."""
 
-    address: str
-    token: str
-    environment: dict[str, str]
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.token = folder, secrets.token_hex(32)
+        self.gcs, ui = free_port(), free_port()
+        self.address = f"http://127.0.0.2:{ui}"
+        (folder / "home" / ".ray").mkdir(parents=True)
+        (folder / "home" / ".ray" / "auth_token").write_text(self.token)
+        outside = ("AWS_", "MLFLOW_", "PYTHONPATH", "RAY_", "RAYTRAIN_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
+        self.environment = kept | {
+            "HOME": str(folder / "home"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",  # jobs say `python`
+            "RAY_AUTH_MODE": "token",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+        }
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        at = [f"--port={self.gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
+        self._start("2", "--head", *at)
+
+    def grow(self) -> None:
+        """Have a second node, as an autoscaler would start it."""
+        if len(self.nodes) == 1:
+            self._start("3", f"--address=127.0.0.2:{self.gcs}")
+
+    def _start(self, number: str, *options: str) -> None:
+        common = [
+            "--block", f"--node-ip-address=127.0.0.{number}", "--num-cpus=2", "--num-gpus=0",
+            f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
+            "--max-worker-port=0", f"--object-store-memory={100 * 2**20}",
+            f"--temp-dir={self.folder / number}",
+        ]  # fmt: skip
+        with open(self.folder / f"{number}.log", "wb") as log:
+            node = subprocess.Popen(
+                [RAY, "start", *options, *common],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if self.get("/api/v0/nodes", self.token)["data"]["result"]["result"]:
+                    return
+            except (OSError, ValueError):
+                if time.monotonic() > deadline or self.nodes[0].poll() is not None:
+                    log = (self.folder / "2.log").read_text()
+                    pytest.fail(f"the head did not start:\n{log}")
+            time.sleep(0.5)
+
+    def end(self) -> None:
+        """End every process by its id; `ray stop` would end those of other clusters too."""
+        family = [psutil.Process(node.pid) for node in self.nodes if node.poll() is None]
+        family += [child for node in family for child in node.children(recursive=True)]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=30)
+        for node in self.nodes:
+            node.wait()
 
     def get(self, path: str, token: str | None) -> Any:
         """What the head answers to a request with the token, or without one."""
@@ -42,26 +105,6 @@ class Cluster:
         request = urllib.request.Request(f"{self.address}{path}", headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
-
-    def live_nodes(self) -> int:
-        try:
-            states = self.get("/api/v0/nodes", self.token)["data"]["result"]["result"]
-        except (OSError, ValueError):  # the head is still starting
-            return 0
-        return sum(node["state"] == "ALIVE" for node in states)
-
-    def submit(self, options: list[str], entry: list[str], folder: Path) -> tuple[int, str]:
-        """`ray job submit` from a folder: exit status and output."""
-        done = subprocess.run(
-            [RAY, "job", "submit", "--address", self.address, *options, "--", *entry],
-            cwd=folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        return done.returncode, done.stdout
 
     def nodes_of_workers(self) -> dict[str, set[str]]:
         """The nodes that training workers ran on, by job."""
@@ -72,37 +115,27 @@ class Cluster:
             nodes.setdefault(actor["job_id"], set()).add(actor["node_id"])
         return nodes
 
-
-@pytest.fixture(scope="module")
-def cluster(ray_folder: Path) -> Iterator[Cluster]:
-    """A head and a second node, on loopback addresses of their own."""
-    home = ray_folder / "home"
-    (home / ".ray").mkdir(parents=True)
-    token = secrets.token_hex(32)
-    (home / ".ray" / "auth_token").write_text(token)
-    own = {
-        "HOME": str(home),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",  # jobs say `python`
-        "RAY_AUTH_MODE": "token",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
-    }
-    outside = ("AWS_", "MLFLOW_", "PYTHONPATH", "RAY_", "RAYTRAIN_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
-    gcs, ui = free_port(), free_port()
-    there = Cluster(f"http://127.0.0.2:{ui}", token, {**kept, **own})
-    head = ["--head", f"--port={gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
-    nodes = [_node(there, head, "127.0.0.2", free_port(), ray_folder)]
-    try:
-        _wait_for_nodes(there, 1, nodes, ray_folder)
-        worker = [f"--address=127.0.0.2:{gcs}"]
-        nodes.append(_node(there, worker, "127.0.0.3", free_port(), ray_folder))
-        _wait_for_nodes(there, 2, nodes, ray_folder)
-        yield there
-    finally:
-        _end(nodes)
+    def submit(self, options: list[str], entry: list[str], folder: Path) -> tuple[int, str]:
+        """`ray job submit` from a folder: exit status and output. Nodes that it waits for come."""
+        process = subprocess.Popen(
+            [RAY, "job", "submit", "--address", self.address, *options, "--", *entry],
+            cwd=folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        patience = threading.Timer(PATIENCE_S, process.kill)
+        patience.start()
+        lines = []
+        assert process.stdout is not None
+        with process, process.stdout:
+            for line in process.stdout:
+                lines.append(line)
+                if "minutes for nodes" in line:
+                    self.grow()
+        patience.cancel()
+        return process.returncode, "".join(lines)
 
 
 def free_port() -> int:
@@ -111,58 +144,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _node(
-    cluster: Cluster, options: list[str], ip: str, agent: int, folder: Path
-) -> "subprocess.Popen[bytes]":
-    common = [
-        "--block", f"--node-ip-address={ip}", f"--dashboard-agent-listen-port={agent}",
-        "--num-cpus=2", "--num-gpus=0", "--min-worker-port=0", "--max-worker-port=0",
-        f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder / ip[-1]}",
-    ]  # fmt: skip
-    with open(folder / f"{ip}.log", "wb") as log:
-        return subprocess.Popen(
-            [RAY, "start", *options, *common],
-            env=cluster.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def _wait_for_nodes(
-    cluster: Cluster, count: int, nodes: "list[subprocess.Popen[bytes]]", folder: Path
-) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while cluster.live_nodes() < count:
-        if time.monotonic() > deadline or any(node.poll() is not None for node in nodes):
-            logs = "\n".join(path.read_text() for path in sorted(folder.glob("*.log")))
-            pytest.fail(f"the cluster did not start:\n{logs}")
-        time.sleep(0.5)
-
-
-def _end(nodes: "list[subprocess.Popen[bytes]]") -> None:
-    """End every process of these nodes by its id; `ray stop` would end those of others too."""
-    family = [psutil.Process(node.pid) for node in nodes if node.poll() is None]
-    family += [child for node in family for child in node.children(recursive=True)]
-    for process in family:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=30)
-    for node in nodes:
-        node.wait()
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="rt-"))  # short: names of sockets have a limit
+    there = Cluster(folder)
+    try:
+        there.wait_until_ready()
+        yield there
+    finally:
+        there.end()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def overrides(tiny_world: Any, name: str) -> list[str]:
-    """Two workers that do not fit on one node, and MLflow beside the runs."""
-    return tiny_world.arguments(
-        name,
-        "training.steps=4",
-        "scaling.workers=2",
-        "scaling.cpus_per_worker=1.5",
-        f"tracking.uri=sqlite:///{tiny_world.folder}/mlflow.db",
-    )
+    """A short run of two workers that do not fit on one node."""
+    spread = ("scaling.workers=2", "scaling.cpus_per_worker=1.5")
+    return [*tiny_world.arguments(name, "training.steps=4", *spread)]
 
 
 def check(cluster: Cluster, tiny_world: Any, name: str, result: tuple[int, str]) -> None:
@@ -189,14 +186,18 @@ def test_without_the_token_nobody_is_let_in(cluster: Cluster) -> None:
 def test_a_job_uses_the_raytrain_installed_on_the_nodes(
     cluster: Cluster, tiny_world: Any, tmp_path: Path
 ) -> None:
-    entry = ["python", "-m", "raytrain.pretrain", *overrides(tiny_world, "installed")]
-    check(cluster, tiny_world, "installed", cluster.submit([], entry, tmp_path))
+    mlflow = f"tracking.uri=sqlite:///{tiny_world.folder}/mlflow.db"
+    entry = ["python", "-m", "raytrain.pretrain", *overrides(tiny_world, "installed"), mlflow]
+    status, output = cluster.submit([], entry, tmp_path)
+    check(cluster, tiny_world, "installed", (status, output))
+    assert "need 4 CPUs, but the cluster has 2; waiting up to 15 minutes for nodes" in output
     assert (tiny_world.folder / "mlflow.db").exists()
 
 
 def test_a_job_may_bring_a_checkout_of_its_own(
     cluster: Cluster, tiny_world: Any, tmp_path: Path
 ) -> None:
+    cluster.grow()
     checkout = tmp_path / "checkout"
     for name in ("raytrain", "datasets"):
         ignored = shutil.ignore_patterns("__pycache__")

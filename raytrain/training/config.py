@@ -51,13 +51,17 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
-    """Ray workers. `workers: null` is one per GPU of the cluster, or one on CPUs."""
+    """Ray workers. `workers: null` is one per GPU of the cluster, or one on CPUs.
+
+    On a cluster that has no room for them, the run waits `wait_minutes` for nodes to come.
+    """
 
     workers: int | None = None
     gpu: bool | None = None
     cpus_per_worker: float = 1.0
     threads_per_worker: int | None = None
     max_failures: int = 3
+    wait_minutes: float = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import ray
 import ray.data
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.util import placement_group, remove_placement_group
 
 from raytrain.data.streams import CPUS_PER_READ, Stream, StreamPerRank
 from raytrain.errors import UserError
@@ -30,11 +31,11 @@ SETTINGS = {
 PASSED_ON = ("AWS_", "RAYTRAIN_", "OMP_", "MKL_")  # S3's address and keys must reach the workers
 
 
-def connect(scaling: ScalingConfig) -> None:
+def connect(scaling: ScalingConfig) -> bool:
     """Attach to the cluster that is running here or that RAY_ADDRESS names, else start Ray on this
-    machine (RAY_ADDRESS=local: always)."""
+    machine (RAY_ADDRESS=local: always). Tells whether it is a cluster, to which nodes may come."""
     if ray.is_initialized():
-        return
+        return False
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     passed_on = {k: v for k, v in os.environ.items() if k in SETTINGS or k.startswith(PASSED_ON)}
@@ -44,7 +45,7 @@ def connect(scaling: ScalingConfig) -> None:
     if address != "local":
         try:
             ray.init(address=address, runtime_env=environment, **quiet)
-            return
+            return True
         except ConnectionError as error:
             if address != "auto":
                 raise UserError(
@@ -57,15 +58,58 @@ def connect(scaling: ScalingConfig) -> None:
     ray.init(
         address="local", num_cpus=cpus, include_dashboard=False, runtime_env=environment, **quiet
     )
+    return False
 
 
-def choose_workers(scaling: ScalingConfig) -> tuple[int, bool]:
-    """Number of workers and whether they have GPUs: as set, else one per GPU, else one."""
+def choose_workers(
+    scaling: ScalingConfig, say: Callable[[str], None] | None = None
+) -> tuple[int, bool]:
+    """Number of workers and whether they have GPUs: as set, else one per GPU, else one.
+
+    What the cluster lacks has scaling.wait_minutes to come, where `say` is given to tell the user
+    of it. Raises UserError when there is no place for the workers: training would wait for ever.
+    """
     gpus = int(ray.cluster_resources().get("GPU", 0))
     use_gpu = gpus > 0 if scaling.gpu is None else scaling.gpu
     workers = scaling.workers or (gpus if use_gpu else 1) or 1
-    _check_room(scaling, workers, use_gpu, gpus)
-    return workers, use_gpu
+    if (lack := _lack(scaling, workers, use_gpu)) is None:
+        return workers, use_gpu
+    problem, advice = lack
+    if say is not None and scaling.wait_minutes > 0:
+        say(f"{problem}; waiting up to {scaling.wait_minutes:g} minutes for nodes")
+        if _nodes_come(scaling, workers, use_gpu):
+            return workers, use_gpu
+    raise UserError(f"{problem}; {advice}")
+
+
+def _lack(scaling: ScalingConfig, workers: int, use_gpu: bool) -> tuple[str, str] | None:
+    """What the cluster has too little of, and what to do about it."""
+    there = ray.cluster_resources()
+    cpus, gpus = there.get("CPU", 0), int(there.get("GPU", 0))
+    needed = workers * scaling.cpus_per_worker + 4 * CPUS_PER_READ
+    if use_gpu and workers > gpus:
+        problem = f"scaling.workers={workers} need a GPU each, but the cluster has {gpus}"
+        return problem, "lower scaling.workers or set scaling.gpu=false"
+    if needed > cpus:
+        problem = (
+            f"{workers} workers and the reading of their streams need {needed:g} CPUs, but the "
+            f"cluster has {cpus:g}"
+        )
+        return problem, "lower scaling.workers or scaling.cpus_per_worker"
+    return None
+
+
+def _nodes_come(scaling: ScalingConfig, workers: int, use_gpu: bool) -> bool:
+    """Ask for the room of the run, which an autoscaler starts nodes for, and wait for it."""
+    reads = [{"CPU": CPUS_PER_READ}] * 4
+    wanted = placement_group([_resources(scaling, use_gpu)] * workers + reads)
+    come = bool(wanted.wait(scaling.wait_minutes * 60))
+    remove_placement_group(wanted)
+    return come
+
+
+def _resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+    return {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
 def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) -> Record:
@@ -166,22 +210,6 @@ def _explained(error: BaseException) -> BaseException:
 
 class TrainingFailedError(RuntimeError):
     """Workers failed more often than scaling.max_failures allows."""
-
-
-def _check_room(scaling: ScalingConfig, workers: int, use_gpu: bool, gpus: int) -> None:
-    """Training would wait for ever, without a word, for workers that have no place."""
-    cpus = ray.cluster_resources().get("CPU", 0)
-    needed = workers * scaling.cpus_per_worker + 4 * CPUS_PER_READ
-    if use_gpu and workers > gpus:
-        raise UserError(
-            f"scaling.workers={workers} need a GPU each, but the cluster has {gpus}; lower "
-            "scaling.workers or set scaling.gpu=false"
-        )
-    if needed > cpus:
-        raise UserError(
-            f"{workers} workers and the reading of their streams need {needed:g} CPUs, but the "
-            f"cluster has {cpus:g}; lower scaling.workers or scaling.cpus_per_worker"
-        )
 
 
 def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
