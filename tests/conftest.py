@@ -13,7 +13,8 @@ import tarfile
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from raytrain.data.writer import Observations, write_shards
 if TYPE_CHECKING:
     from raytrain.training.job import Job
 
-PATIENCE_S = 240  # for one run, on a machine that has other things to do
+PATIENCE_S = 480  # for one run, on a machine that has other things to do
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "OMP_NUM_THREADS": "1",
@@ -75,6 +76,60 @@ TOWERS = {
     "weather": "{kind: mlp, width: 16, hidden_layers: 1}",
     "words": "{kind: projection}",
 }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that was started, with all processes that it started in turn."""
+
+    process: "subprocess.Popen[str]"
+
+    def finish(self) -> tuple[int, str]:
+        """Exit status and output when it ends; what does not end in time is killed."""
+        try:
+            output, _ = self.process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+            pytest.fail(f"no end after {PATIENCE_S} s:\n{self.process.communicate()[0]}")
+        return self.process.returncode, output
+
+    def wait_for(self, path: Path) -> None:
+        """Return as soon as the path exists, while the command runs."""
+        self._wait(path.exists, str(path))
+
+    def wait_for_workers(self, count: int) -> list[psutil.Process]:
+        """Its training workers, and no other run's, as soon as there are so many."""
+        self._wait(lambda: len(self.workers()) >= count, f"{count} workers")
+        return self.workers()
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not done():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.signal(signal.SIGKILL)
+                pytest.fail(f"{what} did not come:\n{self.process.communicate()[0]}")
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its process group: what a terminal's Ctrl-C does with SIGINT."""
+        os.killpg(self.process.pid, number)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> list[psutil.Process]:
+        """The training workers among them."""
+        found = []
+        for child in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                if any("RayTrainWorker" in part for part in child.cmdline()):
+                    found.append(child)
+        return found
+
+
+def hear_interrupts() -> None:
+    """A shell makes commands in its background deaf to SIGINT, and these hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -130,21 +185,24 @@ class World:
         entry["sha256"] = hashlib.sha256(out.getvalue()).hexdigest()
         (shard.parent / "manifest.json").write_text(json.dumps(manifest))
 
-    def start(self, arguments: list[str]) -> "subprocess.Popen[str]":
+    def start(self, arguments: list[str], **environment: str) -> "Run":
         """`python -m raytrain.pretrain` in a session of its own, as a shell would start it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "raytrain.pretrain", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        return Run(
+            subprocess.Popen(
+                [sys.executable, "-m", "raytrain.pretrain", *arguments],
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+                preexec_fn=hear_interrupts,
+            )
         )
 
-    def run(self, arguments: list[str]) -> tuple[int, str]:
+    def run(self, arguments: list[str], **environment: str) -> tuple[int, str]:
         """The command from its start to its end: exit status, and all that the user saw."""
-        return finished(self.start(arguments))
+        return self.start(arguments, **environment).finish()
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
         """What a run logged by step, but for the figures that a clock gave."""
@@ -160,43 +218,13 @@ class World:
         run = Path(self.storage) / name
         return run / str(json.loads((run / "latest.json").read_text())["checkpoint"])
 
+    def checkpoint_of(self, name: str, step: int) -> Path:
+        """A file that is there as soon as the checkpoint of a step is complete."""
+        return Path(self.storage) / name / f"checkpoint_{step:06d}" / "state.json"
+
     def weights(self, name: str) -> dict[str, bytes]:
         """The files of the newest checkpoint of a run that hold weights."""
         return {p.name: p.read_bytes() for p in self.checkpoint(name).glob("*.safetensors")}
-
-
-def finished(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Exit status and output of a run when it ends; one that does not end in time is killed."""
-    try:
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        pytest.fail(f"no end after {PATIENCE_S} s:\n{output}")
-    return process.returncode, output
-
-
-def wait_for(found: Any, process: "subprocess.Popen[str]", what: str) -> Any:
-    """The first result of `found()` that is true, while the process runs."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (result := found()):
-        if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail(f"{what} did not happen:\n{process.communicate()[0]}")
-        time.sleep(0.05)
-    return result
-
-
-def train_workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """Ray's training workers among the descendants of one command, by their own names."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if any("RayTrainWorker" in part for part in child.cmdline()):
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +254,19 @@ def ray_folder() -> Iterator[Path]:
 @pytest.fixture
 def tiny_world(made_shards: Path, ray_folder: Path, tmp_path: Path) -> World:
     """A copy of the made shards that a test may damage, with an empty place for runs."""
-    folder = tmp_path / "world"
+    return make_world(made_shards, ray_folder, tmp_path / "world")
+
+
+@pytest.fixture(scope="module")
+def module_world(
+    made_shards: Path, ray_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> World:
+    """A tiny world for runs that several tests of a module look at."""
+    return make_world(made_shards, ray_folder, tmp_path_factory.mktemp("module") / "world")
+
+
+def make_world(made_shards: Path, ray_folder: Path, folder: Path) -> World:
+    """Copy the made shards to a folder of their own."""
     shutil.copytree(made_shards, folder)
     own = {
         "PYTHONPATH": str(Path(__file__).parents[1]),
