@@ -106,6 +106,11 @@ def remove_folder(url: str) -> None:
             filesystem.rm(path, recursive=True)
 
 
+def absolute(url: str) -> str:
+    """The same place for every process, whatever folder it runs in."""
+    return os.path.abspath(url) if is_local(url) else url
+
+
 def is_local(url: str) -> bool:
     """A path of this machine rather than a URL."""
     return "://" not in url

@@ -51,7 +51,7 @@ class Card:
 
     def url(self, root: str) -> str:
         """Where the shards are, for a `data.root`."""
-        return storage.join(root_url(root), self.shards or self.name)
+        return storage.absolute(storage.join(root_url(root), self.shards or self.name))
 
     def source_for(self, root: str) -> Source | None:
         """How the shards are made: as the card says, for earth-mini with the changes of `mini`."""

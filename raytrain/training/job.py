@@ -1,7 +1,6 @@
 """A job: a run's settings with what its cards and manifests say, checked before it starts."""
 
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -102,8 +101,7 @@ def make_job(config: RunConfig, urls: dict[str, str], cards: dict[str, Card], wo
     Raises UserErrors, each with the way out.
     """
     streams = {name: _stream(config, card, urls[name]) for name, card in cards.items()}
-    url = f"{config.storage.rstrip('/')}/{config.name}"
-    url = os.path.abspath(url) if storage.is_local(url) else url
+    url = storage.absolute(f"{config.storage.rstrip('/')}/{config.name}")
     job = Job(config=config, run_url=url, cards=cards, streams=streams, workers=workers)
     for name, stream in streams.items():
         batch = job.rows(name) * workers
