@@ -87,6 +87,11 @@ def test_workers_may_use_the_bucket_and_the_head_may_start_them(
     assert "Policies" not in roles["WorkerRole"]["Properties"]
 
 
+def test_cloudformation_takes_the_roles_as_they_are() -> None:
+    events = yaml.parse((ROOT / "cluster-iam.yaml").read_text())
+    assert not any(isinstance(event, yaml.AliasEvent) for event in events)  # which it refuses
+
+
 def test_ray_starts_with_the_token_on_every_node(config: dict[str, Any]) -> None:
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
     for kind in ("head", "worker"):
@@ -141,6 +146,6 @@ def test_jobs_find_the_environment_however_often_setup_runs(
         for command in config["setup_commands"][:2]:
             on_node(command)
     assert (tmp_path / ".bashrc").read_text().count("raytrain") == 1
-    seen = on_node("echo $RAYTRAIN_BUCKET $RAY_AUTH_MODE $PATH").split()
-    assert seen[:2] == ["s3://my-bucket", "token"]
+    seen = on_node("echo $RAYTRAIN_STORAGE $RAY_AUTH_MODE $PATH").split()
+    assert seen[:2] == ["s3://my-bucket/runs", "token"]
     assert seen[2].startswith(f"{tmp_path}/venv/bin:")

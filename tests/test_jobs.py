@@ -159,7 +159,7 @@ def cluster() -> Iterator[Cluster]:
 def overrides(tiny_world: Any, name: str) -> list[str]:
     """A short run of two workers that do not fit on one node."""
     spread = ("scaling.workers=2", "scaling.cpus_per_worker=1.5")
-    return [*tiny_world.arguments(name, "training.steps=4", *spread)]
+    return [str(x) for x in tiny_world.arguments(name, "training.steps=4", *spread)]
 
 
 def check(cluster: Cluster, tiny_world: Any, name: str, result: tuple[int, str]) -> None:
@@ -204,7 +204,9 @@ def test_a_job_may_bring_a_checkout_of_its_own(
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
     (checkout / "raytrain" / "recipes" / "own.yaml").write_text("seed: 7\n")
     entry = ["python", "-m", "raytrain.pretrain", "--config", "own"]
-    options = ["--working-dir", ".", "--runtime-env-json", '{"env_vars": {"OMP_NUM_THREADS": "1"}}']
-    result = cluster.submit(options, [*entry, *overrides(tiny_world, "own")], checkout)
+    variables = {"RAYTRAIN_STORAGE": tiny_world.storage}  # as cluster.yaml sets it on every node
+    options = ["--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})]
+    entry += [x for x in overrides(tiny_world, "own") if not x.startswith("storage=")]
+    result = cluster.submit(options, entry, checkout)
     check(cluster, tiny_world, "own", result)
     assert raytrain.load(f"{tiny_world.storage}/own").config["seed"] == 7

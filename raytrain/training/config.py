@@ -1,6 +1,7 @@
 """RunConfig: everything that a pretraining run is determined by."""
 
 import datetime
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,9 +67,12 @@ class ScalingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """MLflow. Null leaves it out; metrics are in metrics.jsonl of the run either way."""
+    """MLflow: MLFLOW_TRACKING_URI if the environment has it, else a sqlite file here. Null leaves it
+    out; metrics are in metrics.jsonl of the run either way."""
 
-    uri: str | None = "sqlite:///mlflow.db"
+    uri: str | None = field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    )
     experiment: str = "raytrain"
 
 
@@ -84,12 +88,13 @@ class SummaryConfig:
 class RunConfig:
     """One pretraining run. The defaults train MELT on earth-mini on a laptop in two minutes.
 
-    A run lives in `storage`/`name`, a folder or URL. The same name goes on where the run stopped;
+    A run lives in `storage`/`name`, a folder or URL; where the environment has RAYTRAIN_STORAGE, as
+    a cluster's nodes do, that is the default. The same name goes on where the run stopped;
     without a name a new one is made. `overwrite` starts a run of that name from the beginning.
     """
 
     name: str | None = None
-    storage: str = "runs"
+    storage: str = field(default_factory=lambda: os.environ.get("RAYTRAIN_STORAGE", "runs"))
     overwrite: bool = False
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
