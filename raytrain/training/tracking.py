@@ -22,7 +22,7 @@ from raytrain.storage import StorageError
 from raytrain.training.config import TrackingConfig
 
 RUN_FILE, METRICS_FILE = "mlflow.json", "metrics.jsonl"
-FLUSH_S = 15.0  # a driver that is killed loses no more of metrics.jsonl
+FLUSH_S = 2.0  # a driver that is killed loses no more of metrics.jsonl
 
 
 class Tracker:
@@ -61,7 +61,7 @@ class Tracker:
             self.last_step |= dict.fromkeys(metrics, step)
             self.lines.append(json.dumps({"step": step, **metrics}))
             self._do(lambda: self._log(metrics, step))
-        if time.monotonic() - self._flushed > FLUSH_S:
+        if time.monotonic() - self._flushed > FLUSH_S + len(self.lines) / 1000:
             with suppress(StorageError):  # finish() says so, if it lasts
                 self.flush()
 
