@@ -67,8 +67,10 @@ class ScalingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """MLflow: MLFLOW_TRACKING_URI if the environment has it, else a sqlite file here. Null leaves it
-    out; metrics are in metrics.jsonl of the run either way."""
+    """MLflow: MLFLOW_TRACKING_URI if the environment has it, else a sqlite file here.
+
+    Null leaves it out; metrics are in metrics.jsonl of the run either way.
+    """
 
     uri: str | None = field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
