@@ -123,18 +123,11 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     scaling = job.config.scaling
     trainer = TorchTrainer(
         run_worker,
-        train_loop_config={
-            "job": job,
-            "board": board,
-            "threads": _threads(scaling, job.workers, use_gpu),
-        },
+        train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
             use_gpu=use_gpu,
-            resources_per_worker={
-                "CPU": scaling.cpus_per_worker,
-                **({"GPU": 1} if use_gpu else {}),
-            },
+            resources_per_worker=_resources(scaling, use_gpu),
         ),
         datasets={name: _Positioned(job, name) for name in job.streams},
         dataset_config=StreamPerRank(),
@@ -210,13 +203,3 @@ def _explained(error: BaseException) -> BaseException:
 
 class TrainingFailedError(RuntimeError):
     """Workers failed more often than scaling.max_failures allows."""
-
-
-def _threads(scaling: ScalingConfig, workers: int, use_gpu: bool) -> int:
-    """Torch threads of a worker. On CPUs one core is left to the reads: threads that wait for each
-    other on a busy core slow a step down manyfold."""
-    if scaling.threads_per_worker is not None:
-        return scaling.threads_per_worker
-    if use_gpu:
-        return max(1, int(scaling.cpus_per_worker))
-    return max(1, ((os.cpu_count() or 1) - 1) // workers)

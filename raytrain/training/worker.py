@@ -1,16 +1,21 @@
 """What runs in each Ray Train worker: open the streams, call the loop, tell the driver."""
 
+import os
 import traceback
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
+import ray.util
 import torch
 
+from raytrain import storage
 from raytrain.data.streams import Reader
+from raytrain.encoders.pretrained import CONFIG
 from raytrain.errors import UserError
 from raytrain.training import checkpoint
+from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
 from raytrain.training.loop import Record, train
 
@@ -44,11 +49,32 @@ class Board:
 
 
 def run_worker(settings: dict[str, Any]) -> Record:
-    """The train function of TorchTrainer. Returns the outcome of `train`."""
-    job: Job = settings["job"]
-    board = settings["board"]
-    torch.set_num_threads(settings["threads"])
-    ranks = ray.train.get_context().get_world_size()
+    """The train function of TorchTrainer. Returns the outcome of `train`.
+
+    Tells the driver of an error that no restart will mend.
+    """
+    try:
+        return _train(settings["job"], settings["board"])
+    except Exception as error:
+        message = user_message(error)
+        # Beside other ranks these may echo a peer that was lost, which a restart mends.
+        alone = ray.train.get_context().get_world_size() == 1
+        if message is None and (alone or not isinstance(error, RuntimeError | OSError)):
+            message = traceback.format_exc()
+        if message is not None:
+            ray.get(settings["board"].put.remote({"error": message}))
+        raise
+
+
+def _train(job: Job, board: Any) -> Record:
+    context = ray.train.get_context()
+    if storage.size(f"{job.run_url}/{CONFIG}") is None:
+        raise UserError(
+            f"node {ray.util.get_node_ip_address()} does not see {job.run_url}, which the driver "
+            "made; on several nodes `storage` must be a file system that all share, or s3://…"
+        )
+    torch.set_num_threads(_threads(job.config.scaling, context.get_local_world_size()))
+    ranks = context.get_world_size()
 
     def skipped(modality: str, shards: dict[str, int]) -> None:
         board.put.remote({"skipped": {modality: shards}})
@@ -65,18 +91,19 @@ def run_worker(settings: dict[str, Any]) -> Record:
         for name, stream in job.streams.items()
     }
     start = checkpoint.latest(job.run_url)
-    if ray.train.get_context().get_world_rank() == 0:
+    if context.get_world_rank() == 0:
         board.begin.remote(start.step if start else 0)
-    try:
-        return train(job, readers, ray.train.torch.get_device(), start, Reporter(board))
-    except Exception as error:
-        message = user_message(error)
-        # Beside other ranks these may echo a peer that was lost, which a restart mends.
-        if message is None and (ranks == 1 or not isinstance(error, RuntimeError | OSError)):
-            message = traceback.format_exc()
-        if message is not None:
-            ray.get(board.put.remote({"error": message}))
-        raise
+    return train(job, readers, ray.train.torch.get_device(), start, Reporter(board))
+
+
+def _threads(scaling: ScalingConfig, workers_here: int) -> int:
+    """Torch threads of a worker. On CPUs one core of the node is left to the reads: threads that
+    wait for each other on a busy core slow a step down manyfold."""
+    if scaling.threads_per_worker is not None:
+        return scaling.threads_per_worker
+    if torch.cuda.is_available():
+        return max(1, int(scaling.cpus_per_worker))
+    return max(1, ((os.cpu_count() or 1) - 1) // workers_here)
 
 
 def user_message(error: BaseException | None) -> str | None:
