@@ -57,7 +57,7 @@ def test_encodings_have_their_widths_and_repeat() -> None:
 
 
 def test_untrained_encoder_repeats_and_leaves_the_random_state() -> None:
-    config = LocationEncoderConfig(network=SirenConfig(width=16), dim=8)
+    config = LocationEncoderConfig(network=SirenConfig(width=16), dim=8, skip=False)
     lon, lat = np.array([0.0, 10.0]), np.array([0.0, -45.0])
     torch.manual_seed(3)
     state = torch.get_rng_state()
