@@ -117,7 +117,9 @@ def test_a_run_from_shards_to_encoder(
 def everything_kept(run: str, *folders: Path) -> Iterator[tuple[str, bytes]]:
     """All files of a run on S3, and of folders here: MLflow's data base, Ray's logs."""
     filesystem, path = fsspec.url_to_fs(run)
-    yield from filesystem.cat(path, recursive=True).items()
+    for name, entry in filesystem.find(path, detail=True).items():
+        if entry["size"]:  # others mark folders
+            yield name, filesystem.cat_file(name)
     for folder in folders:
         for file in folder.rglob("*"):
             if file.is_file():

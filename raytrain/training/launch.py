@@ -40,11 +40,10 @@ def connect(scaling: ScalingConfig) -> bool:
         os.environ.setdefault(name, value)
     passed_on = {k: v for k, v in os.environ.items() if k in SETTINGS or k.startswith(PASSED_ON)}
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    environment = {"env_vars": passed_on}
     address = os.environ.get("RAY_ADDRESS", "auto")
     if address != "local":
         try:
-            ray.init(address=address, runtime_env=environment, **quiet)
+            ray.init(address=address, runtime_env={"env_vars": passed_on}, **quiet)
             return True
         except ConnectionError as error:
             if address != "auto":
@@ -55,9 +54,8 @@ def connect(scaling: ScalingConfig) -> bool:
     # Reads of several streams must find room beside the workers, on the smallest machine too.
     needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
     cpus = max(needed, os.cpu_count() or 1)
-    ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, runtime_env=environment, **quiet
-    )
+    # Its processes inherit our environment. In a runtime_env the keys of S3 would be in Ray's logs.
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     return False
 
 
