@@ -24,7 +24,7 @@ from raytrain.batch import Pairs
 from raytrain.data import preparation
 from raytrain.data.streams import LONLAT, OBSERVATION, Stream
 from raytrain.pretrain import read_config
-from raytrain.training import launch
+from raytrain.training import checkpoint, launch
 from raytrain.training.job import Job, chosen_cards, make_job
 from raytrain.training.loop import train
 
@@ -74,6 +74,7 @@ def bare(job: Job, threads: int) -> dict[str, float]:
 
 def under_ray(job: Job) -> dict[str, float]:
     records: list[dict[str, Any]] = []
+    checkpoint.resume_point(job.run_url, job.resolved, overwrite=False)
     launch.launch(job, use_gpu=False, on_records=records.extend)
     return figures(records)
 

@@ -6,6 +6,7 @@ r, r + W, r + 2W, …, so that nothing is dropped where an epoch ends, and a pos
 a single number: the rows that each rank has taken since the run began.
 """
 
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ import ray.train
 import torch
 from numpy.typing import NDArray
 from ray.data import DataIterator, Datasource, ReadTask
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockAccessor, BlockMetadata
 
 from raytrain.batch import Pairs
@@ -28,6 +30,7 @@ LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
 Columns = dict[str, NDArray[Any]]
 
 ROWS_PER_BLOCK = 2048
+ROUND_S = 0.05
 CPUS_PER_READ = 0.25  # several streams share a core; whole-CPU tasks would starve each other
 
 
@@ -123,6 +126,7 @@ class Stream:
         context.execution_options.preserve_order = True  # else batches come as tasks end
         context.execution_options.verbose_progress = False
         context.enable_progress_bars = False
+        context.custom_execution_callback_classes = [_Unhurried]
         context.execution_no_progress_timeout_s = -1  # SALT leaves a stream alone for an epoch
         return ray.data.read_datasource(
             _Visits(self, chosen),
@@ -151,6 +155,14 @@ class Stream:
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(self.modality.encode()), *numbers])
+
+
+class _Unhurried(ExecutionCallback):  # type: ignore[misc]
+    """Lets Ray Data's scheduling loop rest between its rounds. While batches wait to be consumed it
+    would spin, and take the interpreter from the training that runs in the same process."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        time.sleep(ROUND_S)
 
 
 class _Visits(Datasource):  # type: ignore[misc]
