@@ -69,10 +69,8 @@ def test_imports_go_down_only(path: Path) -> None:
         if not module.startswith("raytrain."):
             continue
         other = module.split(".")[1]
-        if (
-            other == part
-            or (not (PACKAGE / other).with_suffix(".py").exists()
-            and not (PACKAGE / other).is_dir())
+        if other == part or (
+            not (PACKAGE / other).with_suffix(".py").exists() and not (PACKAGE / other).is_dir()
         ):
             continue
         assert floor(other) >= floor(part), f"{name_of(path)} imports {module} from above"

@@ -60,7 +60,8 @@ def test_ranks_share_every_epoch_and_drop_nothing(stream: Stream, world: int) ->
 def test_a_position_is_the_number_of_rows_taken(stream: Stream, done: int) -> None:
     for rank, world in ((0, 1), (1, 2)):
         whole = taken(stream, rank, world, done + 300)
-        assert np.array_equal(taken(replace(stream, rows_done=done), rank, world, 300), whole[done:])
+        later = taken(replace(stream, rows_done=done), rank, world, 300)
+        assert np.array_equal(later, whole[done:])
 
 
 def test_another_seed_or_modality_has_another_order(stream: Stream) -> None:
@@ -108,9 +109,7 @@ def test_crops_and_flips() -> None:
     assert np.array_equal(centred(images, config)[0, 0], images[0, 0, 1:3, 1:3])
 
 
-def test_other_rows_stand_in_for_those_that_cannot_be_used(
-    stream: Stream, tmp_path: Path
-) -> None:
+def test_other_rows_stand_in_for_those_that_cannot_be_used(stream: Stream, tmp_path: Path) -> None:
     """A place of NaN is written into a shard behind the manifest's back."""
     names = [shard.name for shard in stream.manifest.shards_of("train")]
     for path in Path(stream.url).iterdir():
