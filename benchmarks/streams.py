@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from raytrain.data.augment import AugmentConfig, augmented
 from raytrain.data.manifest import Field
-from raytrain.data.streams import Reader, Stream
+from raytrain.data.reader import Reader
+from raytrain.data.streams import Stream
 from raytrain.data.writer import Observations, write_shards
 from raytrain.geo import random_on_sphere
 from raytrain.training.config import ScalingConfig

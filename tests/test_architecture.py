@@ -22,7 +22,7 @@ FLOORS = (
 )
 STRANGERS = {"data", "objective", "evaluation"}  # side by side, and unknown to each other
 ONLY_IN = {
-    "ray": ("data/streams.py", "training/worker.py", "training/launch.py"),
+    "ray": ("data/streams.py", "data/reader.py", "training/worker.py", "training/launch.py"),
     "mlflow": ("training/tracking.py",),
     "pydantic": ("settings.py",),
     "yaml": ("settings.py",),

@@ -4,25 +4,24 @@ The shards of a modality are visited epoch after epoch, in an order drawn from (
 the rows of a visit in an order drawn from (seed, epoch, shard). Rank r of W makes the visits
 r, r + W, r + 2W, …, so that nothing is dropped where an epoch ends, and a position in the stream is
 a single number: the rows that each rank has taken since the run began.
+
+This module runs in Ray Data's read tasks, which would spend seconds on importing torch.
 """
 
 import time
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray.data
 import ray.train
-import torch
 from numpy.typing import NDArray
 from ray.data import DataIterator, Datasource, ReadTask
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockAccessor, BlockMetadata
 
-from raytrain.batch import Pairs
 from raytrain.data.augment import AugmentConfig, augmented, centred
 from raytrain.data.shards import Manifest, Shard, ShardError, read_shard
 
@@ -98,7 +97,7 @@ class Stream:
             STAND_IN: np.where(stand_in, number, -1).astype(np.int32),
         }
 
-    def validation(self, places: int) -> Pairs:
+    def validation(self, places: int) -> Columns:
         """The first `places` rows held out from training, without augmentation."""
         parts: list[Columns] = []
         for shard in self.manifest.shards_of("val"):
@@ -111,8 +110,10 @@ class Stream:
         observation = np.concatenate([part[self.observation] for part in parts])
         if observation.ndim == 4:
             observation = centred(observation, self.augment)
-        lonlat_deg = np.concatenate([part[LONLAT] for part in parts])
-        return Pairs(torch.from_numpy(lonlat_deg), torch.from_numpy(observation))
+        return {
+            LONLAT: np.concatenate([part[LONLAT] for part in parts]),
+            OBSERVATION: observation,
+        }
 
     def dataset(self, rank: int, world: int) -> ray.data.Dataset:
         """The rank's stream as a Ray Dataset, long enough for `rows_wanted`."""
@@ -193,48 +194,6 @@ class _Visits(Datasource):  # type: ignore[misc]
             num_rows=visit.rows, size_bytes=None, input_files=None, exec_stats=None
         )
         return ReadTask(read, size)
-
-
-class Reader(Iterator[Pairs]):
-    """A worker's end of a stream: batches of `rows` pairs on its device. Opens when first used."""
-
-    def __init__(
-        self,
-        stream: Stream,
-        iterator: DataIterator,
-        rows: int,
-        world: int,
-        max_skipped_share: float,
-        on_skipped: Callable[[str, dict[str, int]], None],
-    ) -> None:
-        self.stream, self.iterator, self.rows = stream, iterator, rows
-        self.on_skipped, self.taken, self.skipped = on_skipped, 0, 0
-        self.allowed_share, self.one_pass = max_skipped_share, stream.samples // world
-        self.batches: Iterator[dict[str, torch.Tensor]] | None = None
-
-    def __next__(self) -> Pairs:
-        if self.batches is None:
-            options = {"batch_size": self.rows, "prefetch_batches": 2, "drop_last": True}
-            self.batches = iter(self.iterator.iter_torch_batches(**options))
-        batch = next(self.batches)
-        self._count(batch[STAND_IN])
-        return Pairs(batch[LONLAT], batch[OBSERVATION])
-
-    def _count(self, stand_in: torch.Tensor) -> None:
-        self.taken += len(stand_in)
-        shards = stand_in[stand_in >= 0].tolist()
-        if not shards:
-            return
-        self.skipped += len(shards)
-        names = [shard.name for shard in self.stream.manifest.shards_of("train")]
-        self.on_skipped(self.stream.modality, dict(Counter(names[shard] for shard in shards)))
-        if self.skipped > self.allowed_share * max(self.taken, self.one_pass):
-            raise ShardError(
-                f"{self.stream.modality}: {self.skipped} of {self.taken} samples could not be "
-                f"used, the last in {self.stream.url}/{names[shards[-1]]}; more than "
-                f"data.max_skipped_share = {self.allowed_share:.2%} of a pass. Prepare the "
-                "modality again, or raise the share"
-            )
 
 
 class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]

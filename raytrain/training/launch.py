@@ -10,16 +10,18 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raytrain.data.streams import CPUS_PER_READ, Stream, StreamPerRank
 from raytrain.errors import UserError
 from raytrain.training import checkpoint
+from raytrain.training.board import Board, Record
 from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
-from raytrain.training.loop import Record
-from raytrain.training.worker import Board, run_worker
+from raytrain.training.worker import run_worker
 
 POLL_S = 0.3
 SETTINGS = {
@@ -55,6 +57,7 @@ def connect(scaling: ScalingConfig) -> bool:
     needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
     cpus = max(needed, os.cpu_count() or 1)
     # Its processes inherit our environment. In a runtime_env the keys of S3 would be in Ray's logs.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # an actor more to start
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     return False
 
@@ -117,7 +120,8 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
     from the last checkpoint. Raises UserError for bad input that a worker met.
     """
-    board = ray.remote(num_cpus=0)(Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
     scaling = job.config.scaling
     trainer = TorchTrainer(
         run_worker,
@@ -184,7 +188,13 @@ class _Fit(threading.Thread):
 
 
 def _taken(board: Any) -> list[Record]:
-    records: list[Record] = ray.get(board.take.remote())
+    try:
+        records: list[Record] = ray.get(board.take.remote())
+    except RayActorError as error:
+        raise UserError(
+            f"the Ray cluster was lost while training ({type(error).__name__}); the same command "
+            "with the run's name goes on from its last checkpoint"
+        ) from None
     for record in records:
         if "error" in record:  # bad input: no restart will mend it
             raise UserError(record["error"])

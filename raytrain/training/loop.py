@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,12 @@ from raytrain.objective.model import Model, Outputs, mean_over_ranks
 from raytrain.settings import redacted
 from raytrain.training import checkpoint
 from raytrain.training.accumulate import backward
+from raytrain.training.board import Record
 from raytrain.training.checkpoint import Checkpoint
 from raytrain.training.job import Job
 from raytrain.training.meter import Meter
 from raytrain.training.optim import build_optimizer, learning_rate
 from raytrain.training.validation import Validation
-
-Record = dict[str, Any]
 
 
 def train(

@@ -26,7 +26,8 @@ FLUSH_S = 2.0  # a driver that is killed loses no more of metrics.jsonl
 
 
 class Tracker:
-    """One run in MLflow and its metrics.jsonl. MLflow is spoken to by a thread of its own.
+    """One run in MLflow and its metrics.jsonl. MLflow is spoken to by a thread of its own, from the
+    first metric on: its import and its database take seconds, which the first step would wait for.
 
     Where it cannot be reached, training goes on; `say` then hears why, `problem` keeps it, and the
     metrics are in metrics.jsonl. A resumed run goes on in the MLflow run of `run_url`/mlflow.json.
@@ -40,7 +41,9 @@ class Tracker:
         resolved: Tree,
         say: Callable[[str], None] = lambda problem: None,
     ) -> None:
-        self.config, self.run_url, self.say = config, run_url, say
+        self.config, self.run_url, self.name = config, run_url, name
+        self.resolved, self.say = resolved, say
+        self.began_ms = int(time.time() * 1000)
         self.problem: str | None = None
         self._flushed = time.monotonic()
         self.last_step: dict[str, int] = {}
@@ -49,7 +52,6 @@ class Tracker:
         self._client: Any = None
         self._monitor: Any = None
         self._thread = ThreadPoolExecutor(1, "mlflow")
-        self._do(lambda: self._start(name, resolved))
 
     def log(self, record: dict[str, Any]) -> None:
         """Metrics of one global step. A step that was logged before, and is repeated after a
@@ -82,8 +84,7 @@ class Tracker:
     def finish(self, status: str) -> None:
         """`status` is FINISHED, FAILED or KILLED; waits until MLflow has everything."""
         self.flush()
-        if self._monitor is not None:
-            self._do(lambda: self._monitor.finish())
+        self._do(lambda: self._monitor.finish())
         self._do(lambda: self._client.set_terminated(self.run_id, status))
         self._thread.shutdown(wait=True)
 
@@ -98,6 +99,8 @@ class Tracker:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if self._client is None:
+                    self._start()
                 action()
         except Exception as error:  # whatever it is, it must not end the training
             self.problem = (
@@ -107,11 +110,11 @@ class Tracker:
             )
             self.say(self.problem)
 
-    def _start(self, name: str, resolved: Tree) -> None:
+    def _start(self) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import mlflow  # takes seconds; the workers start meanwhile
+        import mlflow
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -128,11 +131,12 @@ class Tracker:
                 if found
                 else self._client.create_experiment(self.config.experiment)
             )
-            self.run_id = self._client.create_run(experiment, run_name=name).info.run_id
+            run = self._client.create_run(experiment, self.began_ms, run_name=self.name)
+            self.run_id = run.info.run_id
             content = {"run_id": self.run_id, "uri": redacted(self.config.uri)}
             storage.write(f"{self.run_url}/{RUN_FILE}", json.dumps(content).encode())
-            self._client.log_dict(self.run_id, redacted(resolved), "config.json")
-            for key, value in flat(redacted(resolved)).items():
+            self._client.log_dict(self.run_id, redacted(self.resolved), "config.json")
+            for key, value in flat(redacted(self.resolved)).items():
                 self._client.log_param(self.run_id, key, value, synchronous=False)
         self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
         self._monitor.start()

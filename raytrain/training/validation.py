@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from raytrain.batch import Pairs
+from raytrain.data.streams import LONLAT, OBSERVATION
 from raytrain.evaluation.retrieval import retrieval
 from raytrain.objective.losses import info_nce
 from raytrain.objective.model import Model, Outputs
@@ -51,7 +52,10 @@ class Validation:
     def _starts(self, name: str) -> range:
         if name not in self.places:
             stream, wanted = self.job.streams[name], self.job.config.training.validation_places
-            self.places[name] = stream.validation(wanted)
+            columns = stream.validation(wanted)
+            self.places[name] = Pairs(
+                *map(torch.from_numpy, (columns[LONLAT], columns[OBSERVATION]))
+            )
         return range(0, len(self.places[name].lonlat_deg), CHUNK)
 
     def _embed(self, model: Model, name: str, start: int) -> Outputs:

@@ -76,8 +76,8 @@ def test_another_seed_or_modality_has_another_order(stream: Stream) -> None:
 def test_training_and_validation_places_lie_in_different_blocks(stream: Stream) -> None:
     for visit in itertools.islice(stream.visits(0, 1), 8):
         assert not held_out(stream.read(visit)[LONLAT]).any()
-    assert held_out(stream.validation(10_000).lonlat_deg.numpy()).all()
-    assert len(stream.validation(7).lonlat_deg) == 7
+    assert held_out(stream.validation(10_000)[LONLAT]).all()
+    assert len(stream.validation(7)[LONLAT]) == 7
 
 
 def test_augmentation_repeats_after_a_resume(tmp_path: Path) -> None:
