@@ -5,18 +5,22 @@
 SatCLIP's published models run the "analytic" code in float64, as PyPI's `rshf` carries it (pip
 install rshf). Both take turns on the same places in one process with one thread; a row holds the
 medians, their ratio, and the largest error against scipy in float64. SatCLIP's code takes the
-sphere turned by half a turn and scales m = 0 by pi; that is undone before errors are taken.
+sphere turned by half a turn and scales m = 0 by pi; that is undone before errors are taken. Both
+have large pages for large tensors, as pretrain has.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # torch reads it at its first tensor
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Augmentation of image observations in the stream: random crops and flips, on whole columns."""
+"""Augmentation of image observations in the stream: random crops and flips."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,26 +24,16 @@ def augmented(
     images: NDArray[Any], draws: NDArray[np.float64], config: AugmentConfig
 ) -> NDArray[Any]:
     """Images [n, c, h, w], cropped and flipped as `draws` [n, 4] in [0, 1) say."""
-    images = _cropped(images, draws[:, :2], config.crop_px)
-    if not config.flip:
-        return images
-    images = np.where(_mask(draws[:, 2]), images[..., ::-1], images)
-    return np.where(_mask(draws[:, 3]), images[..., ::-1, :], images)
+    shape = config.shape(images.shape[1:])
+    result = np.empty((len(images), *shape), images.dtype)
+    top, left = (draws[:, :2] * (np.array(images.shape[2:]) - shape[1:] + 1)).astype(np.int64).T
+    flips = np.where((draws[:, 2:] < 0.5) & config.flip, -1, 1)
+    for i, (right_left, down_up) in enumerate(flips):  # faster than whole columns, which copy more
+        rows, columns = slice(top[i], top[i] + shape[1]), slice(left[i], left[i] + shape[2])
+        result[i] = images[i, :, rows, columns][:, ::down_up, ::right_left]
+    return result
 
 
 def centred(images: NDArray[Any], config: AugmentConfig) -> NDArray[Any]:
     """Images [n, c, h, w] with the central crop, for validation."""
-    return _cropped(images, np.full((len(images), 2), 0.5), config.crop_px)
-
-
-def _mask(draw: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (draw < 0.5)[:, None, None, None]
-
-
-def _cropped(images: NDArray[Any], draws: NDArray[np.float64], side: int | None) -> NDArray[Any]:
-    if side is None:
-        return images
-    windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(2, 3))
-    rows = (draws[:, 0] * windows.shape[2]).astype(np.int64)
-    columns = (draws[:, 1] * windows.shape[3]).astype(np.int64)
-    return np.ascontiguousarray(windows[np.arange(len(images)), :, rows, columns])
+    return augmented(images, np.full((len(images), 4), 0.5), config)

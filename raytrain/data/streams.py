@@ -28,8 +28,8 @@ from raytrain.data.shards import Manifest, Shard, ShardError, read_shard
 LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
 Columns = dict[str, NDArray[Any]]
 
-ROWS_PER_BLOCK = 2048
-ROUND_S = 0.05
+BLOCK_BYTES = 8_000_000
+ROUND_S = 0.1
 CPUS_PER_READ = 0.25  # several streams share a core; whole-CPU tasks would starve each other
 
 
@@ -132,7 +132,7 @@ class Stream:
         return ray.data.read_datasource(
             _Visits(self, chosen),
             override_num_blocks=len(chosen),
-            ray_remote_args={"num_cpus": CPUS_PER_READ},
+            num_cpus=CPUS_PER_READ,
         )
 
     def _rows(
@@ -186,8 +186,10 @@ class _Visits(Datasource):  # type: ignore[misc]
 
         def read() -> Iterator[Any]:
             columns = stream.read(visit)
-            for start in range(0, visit.rows, ROWS_PER_BLOCK):
-                block = {k: v[start : start + ROWS_PER_BLOCK] for k, v in columns.items()}
+            row_bytes = sum(column[:1].nbytes for column in columns.values())
+            rows = max(1, BLOCK_BYTES // row_bytes)
+            for start in range(0, visit.rows, rows):
+                block = {k: v[start : start + rows] for k, v in columns.items()}
                 yield BlockAccessor.batch_to_arrow_block(block)
 
         size = BlockMetadata(

@@ -29,6 +29,11 @@ SETTINGS = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a job's own env_vars may name what is passed on here
+    "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages: fewer page faults
+}
+LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor more to start, and nobody preempts
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a read process takes seconds to start
 }
 PASSED_ON = ("AWS_", "RAYTRAIN_", "OMP_", "MKL_")  # S3's address and keys must reach the workers
 
@@ -57,7 +62,8 @@ def connect(scaling: ScalingConfig) -> bool:
     needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
     cpus = max(needed, os.cpu_count() or 1)
     # Its processes inherit our environment. In a runtime_env the keys of S3 would be in Ray's logs.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # an actor more to start
+    for name, value in LOCAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     return False
 
