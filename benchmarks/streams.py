@@ -91,7 +91,13 @@ def webdataset_rate(folder: Path, suffix: str, batches: int) -> float:
         .batched(BATCH, partial=False)
         .repeat()
     )
-    loader = webdataset.WebLoader(pipeline, batch_size=None, num_workers=2, prefetch_factor=4)
+    loader = webdataset.WebLoader(
+        pipeline,
+        batch_size=None,
+        num_workers=2,
+        prefetch_factor=4,
+        multiprocessing_context="forkserver",  # forked from beside Ray's threads it may hang
+    )
     return rate(iter(loader), batches)
 
 
