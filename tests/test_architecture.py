@@ -16,11 +16,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("pretrain", "prepare", "atlas"),
     ("training",),
-    ("data", "objective", "evaluation"),
+    ("evaluation",),
+    ("data", "objective"),
     ("encoders", "batch"),
     ("geo", "settings", "storage", "errors"),
 )
-STRANGERS = {"data", "objective", "evaluation"}  # side by side, and unknown to each other
+STRANGERS = {"data", "objective"}  # side by side, and unknown to each other
 ONLY_IN = {
     "ray": ("data/streams.py", "data/reader.py", "training/worker.py", "training/launch.py"),
     "mlflow": ("training/tracking.py",),

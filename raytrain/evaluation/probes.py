@@ -54,8 +54,8 @@ class RidgePath:
 def ridge_probe(features: Array, task: Task, split: Split) -> Prediction:
     """Train on the split's training rows of features [n, d], predict its test rows."""
     train, fold = split.train, split.fold
-    x = _standardised(features, train)
-    y, scale, offset = _targets(task, train)
+    x = standardised(features, train)
+    y, scale, offset = targets(task, train)
     gain = np.zeros(len(PENALTIES))
     for inner in np.unique(fold):
         fit, check = train[fold != inner], train[fold == inner]
@@ -93,14 +93,14 @@ def features(encoder: Encoder, task: Task, name: str = "encoder") -> Array:
     return x
 
 
-def _standardised(x: Array, train: NDArray[np.int64]) -> Array:
+def standardised(x: Array, train: NDArray[np.int64]) -> Array:
     """Zero mean and unit variance on the training rows; a constant column becomes zero."""
     mean, std = x[train].mean(0), x[train].std(0)
     constant = std <= 1e-6 * max(float(std.max()), 1e-30)
     return np.asarray((x - mean) / np.where(constant, np.inf, std))
 
 
-def _targets(task: Task, train: NDArray[np.int64]) -> tuple[Array, float, float]:
+def targets(task: Task, train: NDArray[np.int64]) -> tuple[Array, float, float]:
     """What the ridge fits [n, c], and the scale and offset that undo its standardisation."""
     if task.classes is not None:
         return np.eye(len(task.classes))[task.y.astype(np.int64)], 1.0, 0.0
