@@ -18,7 +18,7 @@ FLOORS = (
     ("training",),
     ("data", "objective", "evaluation"),
     ("encoders", "batch"),
-    ("geo", "settings", "storage", "errors"),
+    ("geo", "settings", "wheels", "storage", "errors"),
 )
 STRANGERS = {"data", "objective", "evaluation"}  # side by side, and unknown to each other
 ONLY_IN = {
