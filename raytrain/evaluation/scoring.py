@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from raytrain.evaluation import baselines, probes, splits
 from raytrain.evaluation.baselines import LabelBaseline
 from raytrain.evaluation.probes import Encoder
+from raytrain.evaluation.splits import Holdout
 from raytrain.evaluation.tasks import Task
 from raytrain.geo import Array
 
@@ -118,15 +119,15 @@ def score(
     encoders: Mapping[str, Encoder],
     tasks: Sequence[Task],
     *,
-    degrees: float | None = 10.0,
+    holdout: Holdout = 10.0,
     budgets: Sequence[Budget] = (None, 300),
     seeds: int = 5,
     label_baselines: Mapping[str, LabelBaseline] = LABEL_BASELINES,
     leaks: Mapping[str, Collection[str]] | None = None,
 ) -> Scores:
-    """Score encoders by ridge probes, and label baselines, on the same held-out blocks.
+    """Score encoders by ridge probes, and label baselines, on the same held-out places.
 
-    Block size `degrees` (None: random rows). `leaks` names, by encoder, the tasks whose labels its
+    `holdout` is that of `splits.split`. `leaks` names, by encoder, the tasks whose labels its
     pretraining saw. Raises TaskError for a task that cannot be split or a broken encoder.
     """
     rows = (*label_baselines, *encoders)
@@ -136,7 +137,7 @@ def score(
     dims: dict[str, int] = {}
     for t, task in enumerate(tasks):
         parts = [
-            (b, s, splits.split(task, degrees=degrees, seed=s, budget=budget))
+            (b, s, splits.split(task, holdout=holdout, seed=s, budget=budget))
             for b, budget in enumerate(budgets)
             for s in range(seeds)
         ]
@@ -160,21 +161,21 @@ def score(
         penalties=penalties,
         seen=seen,
         leaks=dict(leaks or {}),
-        settings=_settings(tasks, degrees, budgets, seeds, dims),
+        settings=_settings(tasks, holdout, budgets, seeds, dims),
     )
 
 
 def _settings(
     tasks: Sequence[Task],
-    degrees: float | None,
+    holdout: Holdout,
     budgets: Sequence[Budget],
     seeds: int,
     dims: Mapping[str, int],
 ) -> dict[str, Any]:
     """What somebody needs to repeat the table."""
     return {
-        "split": "random rows" if degrees is None else f"equal-area blocks of {degrees:g} degrees",
-        "test_share_of_blocks": splits.TEST_SHARE,
+        "split": splits.describe(holdout),
+        "test_share": None if holdout == "continent" else splits.TEST_SHARE,
         "seeds": list(range(seeds)),
         "budgets": [_named(budget) for budget in budgets],
         "tasks": {t.name: {"labels": len(t.y), "metric": t.metric} for t in tasks},
