@@ -4,6 +4,11 @@ import pytest
 from raytrain import geo
 from raytrain.evaluation import baselines
 from raytrain.evaluation.geometry import (
+    PAIR_KM,
+    _latitudes,
+    _pairs_across,
+    _pairs_at_pole,
+    _random_pairs,
     effective_rank,
     geometry,
     intrinsic_dimension,
@@ -52,7 +57,7 @@ def test_a_single_pole_can_tear() -> None:
 
     found = geometry(southern)
     assert found["south_pole_jump"] > 300
-    assert found["north_pole_jump"] < 0.01
+    assert found["north_pole_jump"] < 0.05
 
 
 def test_one_dimension_and_constant_columns() -> None:
@@ -124,15 +129,13 @@ def test_broken_embeddings_are_refused() -> None:
 
 
 def test_pairs_are_as_near_as_they_say() -> None:
-    from raytrain.evaluation import geometry as module
-
     rng = np.random.default_rng(0)
-    lat_deg = module._latitudes(rng)
+    lat_deg = _latitudes(rng)
     for a, b in (
-        module._pairs_across(180.0, lat_deg),
-        module._pairs_across(rng.uniform(-179, 179, len(lat_deg)), lat_deg),
-        module._pairs_at_pole(1, rng),
-        module._pairs_at_pole(-1, rng),
-        module._random_pairs(lat_deg, rng),
+        _pairs_across(180.0, lat_deg),
+        _pairs_across(rng.uniform(-179, 179, len(lat_deg)), lat_deg),
+        _pairs_at_pole(1, rng),
+        _pairs_at_pole(-1, rng),
+        _random_pairs(lat_deg, rng),
     ):
-        np.testing.assert_allclose(geo.great_circle_km(a, b), module.PAIR_KM, rtol=1e-6)
+        np.testing.assert_allclose(geo.great_circle_km(a, b), PAIR_KM, rtol=1e-6)
