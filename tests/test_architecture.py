@@ -19,7 +19,7 @@ FLOORS = (
     ("evaluation",),
     ("data", "objective"),
     ("encoders", "batch"),
-    ("geo", "settings", "storage", "errors"),
+    ("geo", "settings", "wheels", "storage", "errors"),
 )
 STRANGERS = {"data", "objective"}  # side by side, and unknown to each other
 ONLY_IN = {

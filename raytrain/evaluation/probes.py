@@ -76,20 +76,26 @@ def features(encoder: Encoder, task: Task, name: str = "encoder") -> Array:
     Raises TaskError when it is not finite, not [n, d], or when a place's row depends on the other
     places of the call, since then the test rows could reach into training.
     """
-    lon, lat = task.lonlat_deg.T
-    x = np.asarray(encoder(lon.copy(), lat.copy()), float)
-    if x.ndim != 2 or len(x) != len(lon) or x.shape[1] == 0:
-        raise TaskError(f"{name}: expected an embedding [{len(lon)}, d], got {x.shape}")
-    if not np.isfinite(x).all():
-        bad = int((~np.isfinite(x)).any(1).argmax())
-        raise TaskError(f"{name}: not finite at lon {lon[bad]:.4f}, lat {lat[bad]:.4f}")
-    few = np.arange(min(len(lon), 50))[::-1]
-    again = np.asarray(encoder(lon[few], lat[few]), float)
+    x = embed(encoder, task.lonlat_deg, name)
+    few = np.arange(min(len(x), 50))[::-1]
+    again = embed(encoder, task.lonlat_deg[few], name)
     if not np.allclose(x[few], again, rtol=1e-3, atol=1e-3 * x.std()):
         raise TaskError(
             f"{name}: a place's embedding changes with the other places of the call; "
             "put the model into eval mode and use no statistics of the batch"
         )
+    return x
+
+
+def embed(encoder: Encoder, lonlat_deg: Array, name: str = "encoder") -> Array:
+    """The embedding [n, d] float64 of places [n, 2]; TaskError unless it is that and finite."""
+    lon, lat = lonlat_deg.T.copy()
+    x = np.asarray(encoder(lon, lat), float)
+    if x.ndim != 2 or len(x) != len(lon) or x.shape[1] == 0:
+        raise TaskError(f"{name}: expected an embedding [{len(lon)}, d], got {x.shape}")
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).any(1).argmax())
+        raise TaskError(f"{name}: not finite at lon {lon[bad]:.4f}, lat {lat[bad]:.4f}")
     return x
 
 

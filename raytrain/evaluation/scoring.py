@@ -164,7 +164,7 @@ def _settings(
     inner = f"chosen on {splits.INNER_FOLDS} inner folds of blocks"
     return {
         "split": splits.describe(holdout),
-        "test_share_of_blocks": splits.TEST_SHARE,
+        "test_share": None if holdout == "continent" else splits.TEST_SHARE,
         "seeds": list(range(seeds)),
         "budgets": [named(budget) for budget in budgets],
         "tasks": {t.name: {"labels": len(t.y), "metric": t.metric} for t in tasks},

