@@ -105,7 +105,7 @@ def verdict(table: Record, budget: str) -> Markup:
             tested[pair["b"] if pair["a"] == leader else pair["a"]] = pair
     level = [row for row in others if row in tested and outcome(tested[row]) == "no difference"]
     if level:
-        more = f" or from {len(level) - 1} more" if level[1:] else ""
+        more = "" if len(level) == 1 else f" and {len(level) - 1} more"
         p = _p_value(tested[level[0]]["p"], "p")
         return Markup("{} no difference from {} ({}){}.").format(leads, level[0], p, more)
     second = Markup("{} ({})").format(others[0], _score(means[others[0]]))
