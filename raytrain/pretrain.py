@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,14 @@ def pretrain(config: RunConfig, console: Console) -> int:
 
     assert config.name is not None
     cards = chosen_cards(config)
-    urls = preparation.ready(cards.values(), config.data.root)
-    say = console.print if launch.connect(config.scaling) else None
+    with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
+        making = background.submit(preparation.ready, cards.values(), config.data.root)
+        if wait([making], timeout=1).not_done:
+            console.print(f"making the shards of {config.data.root}, once")
+        else:
+            making.result()  # bad data ends here
+        say = console.print if launch.connect(config.scaling) else None
+        urls = making.result()
     workers, use_gpu = launch.choose_workers(config.scaling, say)
     job = make_job(config, urls, cards, workers)
     start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite)

@@ -40,7 +40,7 @@ def test_more_workers_than_the_machine_has_room_for(
 ) -> None:
     status, said = command(capsys, tiny_world.arguments("a", "scaling.workers=64"))
     assert status == 2
-    assert "64 workers and the reading of their streams need 65 CPUs, but the cluster has" in said
+    assert "64 workers need 64 CPUs, but the cluster has" in said
 
 
 def test_a_changed_shard(tiny_world, capsys: pytest.CaptureFixture[str]) -> None:

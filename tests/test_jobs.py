@@ -190,7 +190,7 @@ def test_a_job_uses_the_raytrain_installed_on_the_nodes(
     entry = ["python", "-m", "raytrain.pretrain", *overrides(tiny_world, "installed"), mlflow]
     status, output = cluster.submit([], entry, tmp_path)
     check(cluster, tiny_world, "installed", (status, output))
-    assert "need 4 CPUs, but the cluster has 2; waiting up to 15 minutes for nodes" in output
+    assert "need 3 CPUs, but the cluster has 2; waiting up to 15 minutes for nodes" in output
     assert (tiny_world.folder / "mlflow.db").exists()
 
 

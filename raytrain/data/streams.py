@@ -10,7 +10,7 @@ This module runs in Ray Data's read tasks, which would spend seconds on importin
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ Columns = dict[str, NDArray[Any]]
 
 BLOCK_BYTES = 8_000_000
 ROUND_S = 0.1
-CPUS_PER_READ = 0.25  # several streams share a core; whole-CPU tasks would starve each other
+CPUS_PER_READ = 0.01  # the number of reads is bounded a stream: none can starve another of CPUs
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ class Stream:
             OBSERVATION: observation,
         }
 
-    def dataset(self, rank: int, world: int) -> ray.data.Dataset:
-        """The rank's stream as a Ray Dataset, long enough for `rows_wanted`."""
+    def dataset(self, rank: int, world: int, reads: int = 1) -> ray.data.Dataset:
+        """The rank's stream as a Ray Dataset, long enough for `rows_wanted`, which reads so many
+        shards at a time."""
         chosen, rows = [], 0
         for visit in self.visits(rank, world):
             chosen.append(visit)
@@ -133,6 +134,7 @@ class Stream:
             _Visits(self, chosen),
             override_num_blocks=len(chosen),
             num_cpus=CPUS_PER_READ,
+            concurrency=reads,
         )
 
     def _rows(
@@ -205,13 +207,29 @@ class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]
     restart in mid-epoch does not repeat.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpus_per_worker: float) -> None:
         super().__init__(datasets_to_split=[])
+        self.cpus_per_worker = cpus_per_worker
 
     def configure(
-        self, datasets: Mapping[str, Stream], world_size: int, *_: Any, **__: Any
+        self,
+        datasets: Mapping[str, Stream],
+        world_size: int,
+        worker_handles: Any,
+        worker_node_ids: Sequence[str],
+        **_: Any,
     ) -> list[dict[str, DataIterator]]:
+        cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in ray.nodes()}
+
+        def reads(node: str) -> int:
+            """The node's CPUs that its workers leave, shared by all of their streams."""
+            workers = worker_node_ids.count(node)
+            return int(max(1, (cpus[node] / workers - self.cpus_per_worker) // len(datasets)))
+
         return [
-            {name: stream.dataset(rank, world_size).iterator() for name, stream in datasets.items()}
-            for rank in range(world_size)
+            {
+                name: s.dataset(rank, world_size, reads(node)).iterator()
+                for name, s in datasets.items()
+            }
+            for rank, node in enumerate(worker_node_ids)
         ]

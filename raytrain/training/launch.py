@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raytrain.data.streams import CPUS_PER_READ, Stream, StreamPerRank
+from raytrain.data.streams import Stream, StreamPerRank
 from raytrain.errors import UserError
 from raytrain.training import checkpoint
 from raytrain.training.board import Board, Record
@@ -58,7 +58,7 @@ def connect(scaling: ScalingConfig) -> bool:
                     f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start one, or "
                     "unset RAY_ADDRESS to run on this machine"
                 ) from None
-    # Reads of several streams must find room beside the workers, on the smallest machine too.
+    # Reads must find room beside the workers, on the smallest machine too.
     needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
     cpus = max(needed, os.cpu_count() or 1)
     # Its processes inherit our environment. In a runtime_env the keys of S3 would be in Ray's logs.
@@ -93,23 +93,19 @@ def _lack(scaling: ScalingConfig, workers: int, use_gpu: bool) -> tuple[str, str
     """What the cluster has too little of, and what to do about it."""
     there = ray.cluster_resources()
     cpus, gpus = there.get("CPU", 0), int(there.get("GPU", 0))
-    needed = workers * scaling.cpus_per_worker + 4 * CPUS_PER_READ
+    needed = workers * scaling.cpus_per_worker
     if use_gpu and workers > gpus:
         problem = f"scaling.workers={workers} need a GPU each, but the cluster has {gpus}"
         return problem, "lower scaling.workers or set scaling.gpu=false"
     if needed > cpus:
-        problem = (
-            f"{workers} workers and the reading of their streams need {needed:g} CPUs, but the "
-            f"cluster has {cpus:g}"
-        )
+        problem = f"{workers} workers need {needed:g} CPUs, but the cluster has {cpus:g}"
         return problem, "lower scaling.workers or scaling.cpus_per_worker"
     return None
 
 
 def _nodes_come(scaling: ScalingConfig, workers: int, use_gpu: bool) -> bool:
     """Ask for the room of the run, which an autoscaler starts nodes for, and wait for it."""
-    reads = [{"CPU": CPUS_PER_READ}] * 4
-    wanted = placement_group([_resources(scaling, use_gpu)] * workers + reads)
+    wanted = placement_group([_resources(scaling, use_gpu)] * workers)
     come = bool(wanted.wait(scaling.wait_minutes * 60))
     remove_placement_group(wanted)
     return come
@@ -138,7 +134,7 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             resources_per_worker=_resources(scaling, use_gpu),
         ),
         datasets={name: _Positioned(job, name) for name in job.streams},
-        dataset_config=StreamPerRank(),
+        dataset_config=StreamPerRank(scaling.cpus_per_worker),
         run_config=ray.train.RunConfig(
             name=job.config.name,
             storage_path=job.run_url.rpartition("/")[0],
