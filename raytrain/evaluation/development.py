@@ -53,5 +53,5 @@ def verdict(scores: Scores) -> str | None:
         + ". Mostly this means that it learned to tell places apart and not what they are like, "
         "which a falling loss hides. What helps: more distinct places a modality (hundreds of "
         "thousands, drawn anew, not repeated), fewer steps or a lower learning rate, a softer "
-        "logit scale (`loss.logit_scale`), and regression beside contrast."
+        "logit scale (objective.logit_scale), and regression beside contrast."
     )

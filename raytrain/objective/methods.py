@@ -1,6 +1,7 @@
 """Methods: which modalities fill each step. A new method is one generator and its name here."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -22,14 +23,21 @@ class MethodConfig:
     """How several unpaired modalities share the steps (Hecht et al. 2026, arXiv 2606.20167).
 
     melt: every batch holds pairs of all modalities. An epoch is a pass over the longest.
-    salt: one modality an epoch, which is one pass over it, in turn: `order`, or longest first.
+    salt: one modality an epoch, in turn: `order`, or longest first. An epoch is a pass over it, or
+    `epoch_places` of its places where a pass is longer (null: always a pass); the next turn goes on
+    behind them. The paper's turns are short: 100,000 tiles are 49 steps of its batches.
     pair: the two-modality baseline, location and `modality` (the first of data.modalities if not
     given): with satellite tiles SatCLIP-like, with photos GeoCLIP-like.
     """
 
     kind: Kind = "melt"
     order: tuple[str, ...] = ()
+    epoch_places: int | None = 50_000
     modality: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.epoch_places is not None and self.epoch_places < 1:
+            raise ValueError(f"method.epoch_places is {self.epoch_places}; give 1 or more, or null")
 
     def modalities(self, available: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the `available` modalities that this method trains on, in their order."""
@@ -46,12 +54,17 @@ class MethodConfig:
             )
         return (self.modality or available[0],) if self.kind == "pair" else available
 
-    def schedule(self, steps_per_pass: Mapping[str, int]) -> Iterator[Step]:
-        """The endless sequence of steps, given how many steps one pass over a modality takes."""
-        longest_first = sorted(steps_per_pass, key=lambda name: -steps_per_pass[name])
+    def schedule(self, samples: Mapping[str, int], batches: Mapping[str, int]) -> Iterator[Step]:
+        """The endless sequence of steps, given the training places of each modality and how many
+        of them a step takes. An epoch's last step may take the first places of the next."""
+        longest_first = tuple(sorted(samples, key=lambda name: -samples[name]))
         if self.kind == "salt":
-            return salt(steps_per_pass, self.order or tuple(longest_first))
-        return together(tuple(steps_per_pass), steps_per_pass[longest_first[0]])
+            most = self.epoch_places
+            turns = {n: s if most is None else min(s, most) for n, s in samples.items()}
+            steps = {n: math.ceil(places / batches[n]) for n, places in turns.items()}
+            return salt(steps, self.order or longest_first)
+        passes = [math.ceil(samples[name] / batches[name]) for name in samples]
+        return together(tuple(samples), max(passes))
 
 
 def together(modalities: tuple[str, ...], steps_per_epoch: int) -> Iterator[Step]:
@@ -60,7 +73,7 @@ def together(modalities: tuple[str, ...], steps_per_epoch: int) -> Iterator[Step
         yield Step(step // steps_per_epoch, modalities)
 
 
-def salt(steps_per_pass: Mapping[str, int], order: tuple[str, ...]) -> Iterator[Step]:
+def salt(steps_per_epoch: Mapping[str, int], order: tuple[str, ...]) -> Iterator[Step]:
     """SALT: one modality an epoch, in turn."""
     for epoch, name in enumerate(itertools.cycle(order)):
-        yield from itertools.repeat(Step(epoch, (name,)), steps_per_pass[name])
+        yield from itertools.repeat(Step(epoch, (name,)), steps_per_epoch[name])

@@ -47,14 +47,11 @@ class Job:
             )
         return batch // self.workers
 
-    def steps_per_pass(self, modality: str) -> int:
-        """Steps that one pass over a modality takes, the last one begun included."""
-        return -(-self.streams[modality].samples // (self.rows(modality) * self.workers))
-
     def schedule(self) -> Iterator[Step]:
         """The steps of the run, from the first."""
-        passes = {name: self.steps_per_pass(name) for name in self.streams}
-        endless = self.config.method.schedule(passes)
+        samples = {name: stream.samples for name, stream in self.streams.items()}
+        batches = {name: self.rows(name) * self.workers for name in self.streams}
+        endless = self.config.method.schedule(samples, batches)
         epochs = self.config.training.epochs
         if epochs is None:
             return itertools.islice(endless, self.config.training.steps)
