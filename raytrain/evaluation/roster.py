@@ -52,11 +52,6 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
     known = [*LABEL_BASELINES, *ENCODER_BASELINES, UNTRAINED]
     if unknown := [name for name in skip if name not in known]:
         raise UserError(f"skip: there is no baseline `{unknown[0]}`; there are: {', '.join(known)}")
-    copying = [
-        Row(name=name, kind="label baseline", predict=predict)
-        for name, predict in LABEL_BASELINES.items()
-        if name not in skip
-    ]
     fixed = [
         Row(name=name, kind="encoder baseline", encode=make())
         for name, make in ENCODER_BASELINES.items()
@@ -83,7 +78,16 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
         )
         for number, location in enumerate(distinct, 1)
     ]
-    return (*copying, *fixed, *fresh, *named)
+    return (*label_rows(skip), *fixed, *fresh, *named)
+
+
+def label_rows(skip: Collection[str] = ()) -> tuple[Row, ...]:
+    """The baselines that copy labels, but those in `skip`."""
+    return tuple(
+        Row(name=name, kind="label baseline", predict=predict)
+        for name, predict in LABEL_BASELINES.items()
+        if name not in skip
+    )
 
 
 def _named(spec: str) -> tuple[Row, Tree | None]:

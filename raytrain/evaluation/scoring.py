@@ -1,5 +1,6 @@
 """Scoring: encoders and baselines x tasks x label budgets x seeds, under one protocol."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -124,6 +125,8 @@ def _gathered(
     tasks = list(splits_of)
     seen = [[splits.seen_share(task, part) for part in splits_of[task]] for task in tasks]
     grid = (len(rows), len(tasks), len(budgets), -1)
+    seeds, largest = len(seen[0]) // len(budgets), _largest(budgets)
+    most = slice(largest * seeds, (largest + 1) * seeds)
     return Scores(
         rows=tuple(row.name for row in rows),
         tasks=tuple(task.name for task in tasks),
@@ -135,7 +138,7 @@ def _gathered(
         ),
         seen=np.array(seen).reshape(len(tasks), len(budgets), -1),
         errors={
-            (row.name, task.name): _error_by_place(task, splits_of[task], cell)
+            (row.name, task.name): _error_by_place(task, splits_of[task][most], cell[most])
             for (row, task), cell in zip(product(rows, tasks), outcomes, strict=True)
         },
         leaks=leaks,
@@ -146,15 +149,19 @@ def _gathered(
 def _error_by_place(
     task: Task, parts: Sequence[Split], outcomes: Sequence[Outcome]
 ) -> NDArray[np.float64]:
-    """Mean error at each place [n], of the largest budget; nan where it was in no test."""
-    most = max(len(part.train) for part in parts)
+    """Mean error at each place [n]; nan where it was in no test."""
     total, times = np.zeros(len(task.y)), np.zeros(len(task.y))
     for part, outcome in zip(parts, outcomes, strict=True):
-        if len(part.train) > 0.5 * most:
-            total[part.test] += outcome.error
-            times[part.test] += 1
+        total[part.test] += outcome.error
+        times[part.test] += 1
     with np.errstate(invalid="ignore"):
         return np.asarray(total / times)
+
+
+def _largest(budgets: Sequence[Budget]) -> int:
+    """Where the largest budget is."""
+    sizes = [math.inf if budget is None else budget for budget in budgets]
+    return sizes.index(max(sizes))
 
 
 def _settings(

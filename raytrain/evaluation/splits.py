@@ -20,7 +20,7 @@ from raytrain.geo import blocks, mix
 Ints = NDArray[np.int64]
 
 Holdout = float | Literal["random", "continent"]
-"""What is kept from training: blocks so many degrees of arc wide, single rows, or a continent."""
+"""What is kept from training: blocks so many degrees of arc wide, single places, or a continent."""
 
 TEST_SHARE = 0.2  # of the blocks
 TEST_SHARE_TOLERANCE = 0.05  # blocks hold different numbers of labels
@@ -48,7 +48,7 @@ def split(
     A number: about a fifth of the blocks that are about so many degrees of arc wide. Of up to 300
     draws it takes the first whose test holds 15 to 25 % of the labels, at least 95 % of them of a
     class that also occurs in training, or else the draw that comes nearest.
-    "random": the same with single rows in place of blocks, which flatters.
+    "random": the same with single places in place of blocks, which flatters.
     "continent": one of CONTINENTS, in that order by seed and again from the first, of those with at
     least 2 % of the labels. The test has any size, and classes that occur nowhere else.
 
@@ -79,8 +79,8 @@ def split(
 def describe(holdout: Holdout) -> str:
     """What is held out, in words for a table."""
     if holdout == "continent":
-        return "one continent a seed: " + ", ".join(CONTINENTS)
-    return "random rows" if holdout == "random" else f"equal-area blocks of {holdout:g} degrees"
+        return "one continent a seed"
+    return "random places" if holdout == "random" else f"equal-area blocks of {holdout:g}°"
 
 
 def seen_share(task: Task, split: Split) -> float:
@@ -91,9 +91,9 @@ def seen_share(task: Task, split: Split) -> float:
 
 
 def _blocks(task: Task, holdout: float | str) -> Ints:
-    """Block id of each label [n]; a block of its own where rows are held out at random."""
+    """Block id of each label [n]; where random places are held out, each is a block of its own."""
     if holdout == "random":
-        return np.arange(len(task.y))
+        return np.unique(task.lonlat_deg, axis=0, return_inverse=True)[1].reshape(-1)
     if isinstance(holdout, str) or not 0 < holdout <= 180:
         raise TaskError(
             f"holdout is {holdout!r}; give the size of the blocks in degrees (up to 180), "

@@ -18,7 +18,7 @@ from raytrain.evaluation.tasks import Task
 from raytrain.geo import Array
 
 BLOCK_DEG = 10.0
-BLOCKS = int(geo.blocks(np.array([[180.0, 90.0]]), BLOCK_DEG)[0]) + 1
+BLOCKS = int(geo.blocks(np.array([[179.999, 90.0]]), BLOCK_DEG)[0]) + 1
 SUMS = 4  # of squared errors, labels, labels squared, and rows
 
 

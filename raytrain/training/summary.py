@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from raytrain.evaluation.scoring import Scores
+from raytrain.evaluation.scores import Scores
 from raytrain.settings import redacted
 
 Record = dict[str, Any]
