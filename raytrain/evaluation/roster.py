@@ -1,6 +1,8 @@
 """The rows of a table: what the user names, and the baselines that belong beside it."""
 
 import importlib
+import itertools
+import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ class Row:
     encode: Encoder | None = None
     predict: LabelBaseline | None = None
     modalities: tuple[Mapping[str, Any], ...] = ()  # the cards of what it was trained on
+    config: Tree | None = None  # of the run that trained it
     run_url: str | None = None  # where a run's metrics are
 
 
@@ -81,6 +84,25 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
     return (*label_rows(skip), *fixed, *fresh, *named)
 
 
+def families(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
+    """Rows by what they were trained as: runs that differ in nothing but their seed are one, named
+    by what their names begin with; every other row is its own."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        config = {k: v for k, v in (row.config or {}).items() if k not in ("seed", "name")}
+        found.setdefault(json.dumps(config) if config else row.name, []).append(row)
+    named = {}
+    for members in found.values():
+        name = members[0].name
+        if len(members) > 1:
+            names = [row.name for row in members]
+            alike = itertools.takewhile(lambda c: len({*c}) == 1, zip(*names, strict=False))
+            start = "".join(letters[0] for letters in alike).rstrip("-_/. ")
+            name = f"{start or name} ({len(members)} seeds)"
+        named[name] = tuple(members)
+    return named
+
+
 def label_rows(skip: Collection[str] = ()) -> tuple[Row, ...]:
     """The baselines that copy labels, but those in `skip`."""
     return tuple(
@@ -103,6 +125,7 @@ def _named(spec: str) -> tuple[Row, Tree | None]:
         name=url,
         kind="encoder",
         encode=encoder.encode,
+        config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
         run_url=url if storage.size(f"{url}/{LATEST}") is not None else None,
     ), dict(encoder.config["location"])

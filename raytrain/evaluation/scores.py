@@ -1,7 +1,7 @@
 """The table: what every row scored on every task, and what can be said of it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Scores:
     penalties: Array  # row task budget seed; nan where nothing was fitted
     sums: Array  # row task budget seed block 4: see statistics.block_sums
     seen: Array  # task budget seed: share of test labels whose class occurs in training
+    labels: NDArray[np.int64]  # task budget seed: how many a probe was trained on
     errors: Mapping[tuple[str, str], Array]  # row, task -> error at each place; nan: in no test
     leaks: Mapping[str, Collection[str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +70,32 @@ class Scores:
             for b in self.rows
             if a != b
         ]
+
+    def pooled(self, families: Mapping[str, Sequence[str]]) -> "Scores":
+        """The table with the mean of its members, such as training seeds, for each new row."""
+        members = [[self.rows.index(name) for name in names] for names in families.values()]
+
+        def pool(values: Array) -> Array:
+            return np.stack([values[rows].mean(0) for rows in members])
+
+        errors = {
+            (family, task): np.mean([self.errors[name, task] for name in names], axis=0)
+            for family, names in families.items()
+            for task in self.tasks
+        }
+        leaks = {
+            family: {task for name in names for task in self.leaks.get(name, ())}
+            for family, names in families.items()
+        }
+        return replace(
+            self,
+            rows=tuple(families),
+            values=pool(self.values),
+            penalties=pool(self.penalties),
+            sums=pool(self.sums),
+            errors=errors,
+            leaks={family: tasks for family, tasks in leaks.items() if tasks},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON: settings, and mean, std and seeds of every cell."""

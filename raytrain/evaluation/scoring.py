@@ -137,6 +137,9 @@ def _gathered(
             *grid, statistics.BLOCKS, statistics.SUMS
         ),
         seen=np.array(seen).reshape(len(tasks), len(budgets), -1),
+        labels=np.array([[len(p.train) for p in splits_of[t]] for t in tasks]).reshape(
+            len(tasks), len(budgets), -1
+        ),
         errors={
             (row.name, task.name): _error_by_place(task, splits_of[task][most], cell[most])
             for (row, task), cell in zip(product(rows, tasks), outcomes, strict=True)
