@@ -1,5 +1,5 @@
-"""`python -m raytrain.prepare earth | earth-mini | CARD… | tasks`: make shards of modalities, and the
-labels that `raytrain.evaluate root=earth` asks for."""
+"""`python -m raytrain.prepare earth | earth-mini | CARD… | tasks`: make shards of modalities,
+and the labels that `raytrain.evaluate root=earth` asks for."""
 
 import argparse
 import io
