@@ -70,9 +70,14 @@ def save_location_encoder(
 ) -> None:
     """Write what `load` reads into a folder, path or URL: weights, and a run's resolved settings,
     of which "location" are the encoder's."""
-    weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
     storage.write(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
-    storage.write(f"{folder}/{WEIGHTS}", safetensors.torch.save(weights))
+    storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
+
+
+def location_weights(encoder: LocationEncoder) -> bytes:
+    """The weights as safetensors."""
+    state = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
+    return bytes(safetensors.torch.save(state))
 
 
 def _find_checkpoint(url: str) -> str:

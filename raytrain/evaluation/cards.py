@@ -49,7 +49,7 @@ class TableLabels:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCard:
-    """A task. `name` is that of the YAML file unless given; `folder` is where the file lies.
+    """A task. `name` is that of its YAML file, `folder` where that lies.
 
     `leaked_by` names the modalities that hold the labels, by card or by the beginning of their
     source file: an encoder trained on one of them gets no credit for the task.
@@ -85,7 +85,7 @@ def load_card(name_or_path: str) -> TaskCard:
         near = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.5)
         advice = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)};"
         raise TaskError(f"there is no task `{name_or_path}`; {advice} or give a YAML file's path")
-    values = {"name": path.stem, **settings.load_yaml(path), "folder": path.resolve().parent}
+    values = {**settings.load_yaml(path), "name": path.stem, "folder": path.resolve().parent}
     return settings.build(TaskCard, values, path.name)
 
 
@@ -100,7 +100,7 @@ def load_labels(
     cards = [load_card(name) for name in names_or_paths]
     twice = [card.name for i, card in enumerate(cards) if card.name in {c.name for c in cards[:i]}]
     if twice:
-        raise TaskError(f"two tasks are named `{twice[0]}`; give one of them another `name`")
+        raise TaskError(f"two tasks are named `{twice[0]}`; give the file of one another name")
     return tuple(_labelled(card, root, tables) for card in cards)
 
 

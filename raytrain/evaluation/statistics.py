@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from raytrain import geo
 from raytrain.evaluation.tasks import Task
@@ -91,4 +91,4 @@ def compare(rows: Sequence[str], draws: Array, means: Array, a: str, b: str) -> 
 
 def mean_ranks(scores: Array) -> Array:
     """Mean rank over tasks [row] of scores [row, task]; 1 is the best, equal ones share ranks."""
-    return np.asarray(rankdata(-scores, axis=0).mean(axis=1))
+    return np.asarray(pd.DataFrame(-scores).rank().mean(axis=1))
