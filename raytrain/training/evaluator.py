@@ -58,6 +58,6 @@ class Evaluator:
             **{
                 f"probe/{task or 'mean'}/{named(budget)}": scores.mean(row.name, budget, task)
                 for budget in scores.budgets
-                for task in (*scores.tasks, None)
+                for task in (*scores.tasks, *([None] if len(due) > 1 else []))
             },
         }

@@ -104,8 +104,14 @@ def step_line(record: Record) -> str:
 
 def probe_line(record: Record) -> str:
     """Probes of all tasks and label budgets in one line."""
-    scores = [f"{k.removeprefix('probe/')} {v:.3f}" for k, v in record.items() if k != "step"]
-    return f"step {record['step']}: probes on held-out blocks: {', '.join(scores)}"
+    scores: dict[str, dict[str, str]] = {}
+    for key, value in record.items():
+        if key != "step":
+            _, task, budget = key.split("/")
+            scores.setdefault(task, {})[budget] = f"{value:.3f}"
+    budgets = " / ".join(next(iter(scores.values())))
+    told = ", ".join(f"{task} {' / '.join(by.values())}" for task, by in scores.items())
+    return f"step {record['step']}: held-out blocks, probes with {budgets}: {told}"
 
 
 def validation_line(record: Record) -> str:
