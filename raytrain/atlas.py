@@ -216,20 +216,13 @@ def _equal_earth(width: int) -> tuple[Array, Mask]:
 def _equal_earth_xy(lonlat_deg: Array, width: int, height: int) -> tuple[Array, Array]:
     """Columns and rows [n] of places [n, 2] on an Equal Earth map of the world of this size."""
     a1, a2, a3, a4 = EQUAL_EARTH
-    lon, lat = np.radians(lonlat_deg).T
-
-    def project(lon: Array, lat: Array) -> tuple[Array, Array]:
-        theta = np.arcsin(np.sqrt(3) / 2 * np.sin(lat))
-        slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
-        x = 2 / np.sqrt(3) * lon * np.cos(theta) / slope
-        return x, theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
-
-    (x, y), (east, _), (_, north) = (
-        project(lon, lat),
-        project(np.array(np.pi), np.array(0.0)),
-        project(np.array(0.0), np.array(np.pi / 2)),
-    )
-    return (x / east + 1) / 2 * width, (1 - y / north) / 2 * height
+    edges = [[180.0, 0.0], [0.0, 90.0]]
+    lon, lat = np.radians(np.concatenate([lonlat_deg, edges])).T
+    theta = np.arcsin(np.sqrt(3) / 2 * np.sin(lat))
+    slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
+    x = 2 / np.sqrt(3) * lon * np.cos(theta) / slope
+    y = theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
+    return (x[:-2] / x[-2] + 1) / 2 * width, (1 - y[:-2] / y[-1]) / 2 * height
 
 
 def _page(

@@ -22,7 +22,7 @@ DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the logistic loss: a row's mean
 EPOCHS, PATIENCE, BATCH = 200, 10, 256
 
 Rows = NDArray[np.int64]
-Predict = Callable[[float, Rows, Rows], Array]
+Predict = Callable[[float | int, Rows, Rows], Array]
 """(hyperparameter, rows to fit, rows to predict) -> predicted labels."""
 
 
@@ -31,7 +31,7 @@ def knn_probe(features: Array, task: Task, split: Split) -> Prediction:
     x = standardised(features, split.train)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-    def predict(neighbours: float, fit: Rows, at: Rows) -> Array:
+    def predict(neighbours: float | int, fit: Rows, at: Rows) -> Array:
         near = _most_similar(x[fit], x[at], min(int(neighbours), len(fit)))
         labels = task.y[fit][near]
         if task.classes is None:
@@ -49,7 +49,7 @@ def logistic_probe(features: Array, task: Task, split: Split) -> Prediction:
     x = torch.from_numpy(standardised(features, split.train)).float()
     y = torch.from_numpy(task.y.astype(np.int64))
 
-    def predict(decay: float, fit: Rows, at: Rows) -> Array:
+    def predict(decay: float | int, fit: Rows, at: Rows) -> Array:
         layer = nn.Linear(x.shape[1], len(task.classes or ()))
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -108,7 +108,7 @@ def _loss(output: Tensor, target: Tensor, task: Task) -> Tensor:
 
 
 def _by_inner_folds(
-    task: Task, split: Split, choices: Sequence[float], predict: Predict
+    task: Task, split: Split, choices: Sequence[float | int], predict: Predict
 ) -> Prediction:
     """The test rows predicted with the choice that errs least over the inner folds."""
     errors = np.zeros(len(choices))
