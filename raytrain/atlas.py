@@ -88,7 +88,7 @@ def error_map(
     """Errors [n] at places [n, 2] as dots, from dark (0) to bright (`most` `units` and more).
     Places whose error is not finite are left out."""
     known = np.isfinite(error)
-    ground = np.broadcast_to(np.array([90.0, 98.0, 112.0]), (180, 360, 3))
+    ground = np.broadcast_to(np.array([58.0, 64.0, 75.0]), (180, 360, 3))
     picture = _project(ground, land, width - 80)
     draw, brightest = ImageDraw.Draw(picture), error[known].argsort()
     x, y = _equal_earth_xy(lonlat_deg[known][brightest], picture.width, picture.height)
@@ -97,7 +97,7 @@ def error_map(
     for column, row, colour in zip(x, y, colours.astype(int), strict=True):
         draw.ellipse((column - 2, row - 2, column + 2, row + 2), fill=tuple(colour))
     caption = (
-        f"Error from 0 (dark) to {most:.3g} {units} (bright).",
+        f"Error from 0 (dark) to {most:,.{0 if most >= 100 else 2}f} {units} (bright).",
         f"{int(known.sum()):,} places that were in a test, mean over splits.",
     )
     return _page(picture, None, title, caption, width)

@@ -218,15 +218,15 @@ def _retrieval(rows: Record) -> dict[str, dict[str, Record]]:
     }
 
 
-def _curves(rows: Record) -> list[tuple[str, int | None, list[Chart]]]:
-    """Row, its spikes and its charts."""
+def _curves(rows: Record) -> list[tuple[str, Record, list[Chart]]]:
+    """Row, its spikes by curve, and its charts."""
     found = []
     for row, curve in rows.items():
         made = (
             charts.curve("loss", curve["step"], curve["loss"], log=False),
             charts.curve("gradient norm", curve["step"], curve["grad_norm"], log=True),
         )
-        found.append((row, curve.get("spikes"), [chart for chart in made if chart]))
+        found.append((row, curve["spikes"], [chart for chart in made if chart]))
     return found
 
 

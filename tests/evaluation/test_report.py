@@ -78,7 +78,7 @@ def table(split: str = "10° blocks") -> dict[str, Any]:
 @pytest.fixture
 def evaluation() -> dict[str, Any]:
     retrieval = {"places": 2048, "observation_to_location@1": 0.0254}
-    task = {"metric": "R2", "labels": 8000, "units": "m", "credit": "A Survey, CC BY"}
+    task = {"metric": "R2", "labels": 8000, "units": "m", "credit": "A Survey, CC BY", "note": None}
     return {
         "raytrain": "0.1.0",
         "command": "python -m raytrain.evaluate runs/melt",
@@ -97,7 +97,7 @@ def evaluation() -> dict[str, Any]:
                 "step": list(range(1000)),
                 "loss": [9 - 0.001 * i for i in range(1000)],
                 "grad_norm": [50.0 if i == 500 else 1.0 for i in range(1000)],
-                "spikes": 1,
+                "spikes": {"loss": 0, "grad_norm": 1},
             }
         },
         "spike_rule": "ten times the median",
