@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raytrain import settings
+from raytrain import settings, storage, wheels
 from raytrain.data.cards import EARTH, MINI
 from raytrain.data.sources.labels import EARTH_TASKS
 from raytrain.data.sources.tables import clean_places, read_table
@@ -33,8 +33,9 @@ class EarthLabels:
 class TableLabels:
     """The column `target` of a CSV or Parquet file, beside the card or in the folder `tables`.
 
-    Numbers are a regression unless `classes` is set; words are always classes. Rows without a
-    place or a label are left out, counted and shown; `max_labels` takes so many rows at random.
+    Numbers are a regression unless `classes` is set; words and truth values are always classes.
+    Rows without a place or a label are left out, counted and shown; `max_labels` takes so many rows
+    at random.
     """
 
     kind: Literal["table"] = "table"
@@ -45,6 +46,10 @@ class TableLabels:
     classes: bool = False
     log10: bool = False  # log10(1 + target)
     max_labels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_labels is not None and self.max_labels < 2:
+            raise ValueError(f"max_labels is {self.max_labels}; give 2 or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,8 @@ def leaks(modalities: Iterable[Mapping[str, Any]], cards: Iterable[TaskCard]) ->
         for modality in modalities:
             file = str((modality.get("source") or {}).get("file", ""))
             own = card.source.file if isinstance(card.source, TableLabels) else None
-            by_file = any("://" in start and file.startswith(start) for start in card.leaked_by)
+            files = [start for start in card.leaked_by if "/" in start or "." in start]
+            by_file = any(file.startswith(start) for start in files)
             same_file = own is not None and Path(own).name == Path(file).name
             named = card.name in modality.get("leaks", ()) or modality.get("name") in card.leaked_by
             if named or by_file or same_file:
@@ -148,21 +154,24 @@ def _earth(card: TaskCard, root: str) -> Task:
 
 
 def _of_table(card: TaskCard, source: TableLabels, folder: Path) -> tuple[Task, list[str]]:
-    raw = read_table(source.file, folder)
-    if source.target not in raw:
-        raise TaskError(
-            f"task {card.name}: {source.file} has no column `{source.target}`; set "
-            f"`source.target` to one of: {', '.join(map(str, raw.columns))}"
-        )
+    raw = _read(card, source, folder)
     table, dropped = clean_places(raw, source.file, source.lon, source.lat)
-    labels = table[source.target]
-    classes = source.classes or not pd.api.types.is_numeric_dtype(labels)
-    if source.log10 and not classes:
-        labels = np.log10(1 + labels.where(labels > -1))
-    usable = labels.notna() if classes else np.isfinite(labels)
-    if missing := int((~usable).sum()):
-        dropped["no label"] = missing
-    notes = [f"{count:,} of {len(raw):,} rows left out: {why}" for why, count in dropped.items()]
+    labels = raw[source.target][table.index]
+    present = labels.notna().to_numpy()
+    classes = _are_classes(card, source, labels[present])
+    y: NDArray[Any]
+    if classes:
+        y, usable = labels.convert_dtypes().astype(str).to_numpy(), present  # 2 beside nan stays 2
+    else:
+        y = labels.to_numpy(np.float64, na_value=np.nan)
+        if source.log10:
+            y = np.log10(1 + np.where(y > -1, y, np.nan))
+        usable = np.isfinite(y)
+    dropped["no label"] = int((~present).sum())
+    dropped["its label is infinite or has no log10"] = int((present & ~usable).sum())
+    notes = [
+        f"{count:,} of {len(raw):,} rows left out: {why}" for why, count in dropped.items() if count
+    ]
     rows = np.flatnonzero(usable)
     if not len(rows):
         raise TaskError(
@@ -172,7 +181,45 @@ def _of_table(card: TaskCard, source: TableLabels, folder: Path) -> tuple[Task, 
         notes.append(f"{source.max_labels:,} of {len(rows):,} rows taken at random")
         rows = np.sort(np.random.default_rng(0).permutation(rows)[: source.max_labels])
     places = table[["lon", "lat"]].to_numpy(np.float64)[rows]
-    return _task(card.name, places, labels.to_numpy()[rows], classes), notes
+    return _task(card.name, places, y[rows], classes), notes
+
+
+def _read(card: TaskCard, source: TableLabels, folder: Path) -> pd.DataFrame:
+    url = storage.join(str(folder), source.file)
+    if not url.startswith(wheels.SCHEME) and storage.size(url) is None:
+        raise TaskError(
+            f"task {card.name}: there is no table {url}; put it there, or name the folder that "
+            "holds it by `tables`"
+        )
+    raw = read_table(source.file, folder).reset_index(drop=True)  # of Parquet it may be any index
+    if source.target not in raw:
+        raise TaskError(
+            f"task {card.name}: {source.file} has no column `{source.target}`; set "
+            f"`source.target` to one of: {', '.join(map(str, raw.columns))}"
+        )
+    if raw.empty:
+        raise TaskError(f"task {card.name}: {source.file} has no rows")
+    return raw
+
+
+def _are_classes(card: TaskCard, source: TableLabels, labels: "pd.Series[Any]") -> bool:
+    """Whether labels, none of them missing, are classes rather than numbers."""
+    truths = pd.api.types.is_bool_dtype(labels)
+    if not source.classes and not truths and pd.api.types.is_numeric_dtype(labels):
+        return False
+    words = labels[pd.to_numeric(labels.astype(str), errors="coerce").isna()]
+    if not source.classes and 0 < len(words) < len(labels) / 2:
+        raise TaskError(
+            f"task {card.name}: `{source.target}` holds numbers, but in {len(words):,} of "
+            f"{len(labels):,} rows a word such as `{words.iloc[0]}`; mend these, or set "
+            "`source.classes` to true"
+        )
+    if source.log10:
+        raise TaskError(
+            f"task {card.name}: `source.log10` takes numbers, and the labels in "
+            f"`{source.target}` are classes; leave it out"
+        )
+    return True
 
 
 def _task(name: str, lonlat_deg: NDArray[np.float64], labels: NDArray[Any], classes: bool) -> Task:

@@ -17,7 +17,7 @@ from raytrain.evaluation.splits import Split
 from raytrain.evaluation.tasks import Task
 from raytrain.geo import Array
 
-NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+NEIGHBOURS = (1.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the logistic loss: a row's mean
 EPOCHS, PATIENCE, BATCH = 200, 10, 256
 

@@ -62,7 +62,7 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
     ]
     named: list[Row] = []
     architectures: list[Tree] = []
-    for spec in dict.fromkeys(specs):
+    for spec in dict.fromkeys(spec.rstrip("/") for spec in specs):
         if spec == GEOCLIP and GEOCLIP not in skip:
             continue  # it is among the baselines
         if spec == UNTRAINED:
@@ -120,14 +120,13 @@ def _named(spec: str) -> tuple[Row, Tree | None]:
     if spec == GEOCLIP:
         return Row(name=spec, kind="encoder", encode=load(GEOCLIP).encode), None
     encoder = load(spec)
-    url = spec.rstrip("/")
     return Row(
-        name=url,
+        name=spec,
         kind="encoder",
         encode=encoder.encode,
         config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
-        run_url=url if storage.size(f"{url}/{LATEST}") is not None else None,
+        run_url=spec if storage.size(f"{spec}/{LATEST}") is not None else None,
     ), dict(encoder.config["location"])
 
 
@@ -135,9 +134,11 @@ def _function(module: str, name: str) -> Encoder:
     """`name` of a module on Python's path or in the current folder: (lon, lat) -> embedding."""
     sys.path.insert(0, "")
     try:
+        if not all(map(str.isidentifier, module.split("."))):
+            raise ModuleNotFoundError(name=module)
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if not f"{module}.".startswith(f"{error.name}."):
             raise
         raise UserError(
             f"{module}:{name}: there is no module `{module}` here or on PYTHONPATH; an encoder is "

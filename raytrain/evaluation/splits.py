@@ -24,6 +24,7 @@ Holdout = float | Literal["random", "continent"]
 
 TEST_SHARE = 0.2  # of the blocks
 TEST_SHARE_TOLERANCE = 0.05  # blocks hold different numbers of labels
+TEST_LABELS = 5  # fewer say nothing
 SEEN_SHARE = 0.95  # of the test labels: their class should also occur in training
 INNER_FOLDS = 3
 DRAWS = 300
@@ -53,7 +54,7 @@ def split(
     least 2 % of the labels. The test has any size, and classes that occur nowhere else.
 
     Seeds differ in their test; budgets of one seed share it. Raises TaskError when the labels lie
-    in too few blocks, or on one continent.
+    in too few blocks, or on one continent, and when the test has under 5 labels, or equal numbers.
     """
     key = f"{task.name} {seed}"
     if holdout == "continent":
@@ -62,6 +63,7 @@ def split(
     else:
         block = _blocks(task, holdout)
         in_test = _hold_out_blocks(task, block, key, holdout)
+    _check_test(task, np.flatnonzero(in_test))
     train = np.flatnonzero(~in_test)
     if budget is not None:
         train = np.sort(_shuffled(train, f"{key} budget")[:budget])
@@ -90,6 +92,19 @@ def seen_share(task: Task, split: Split) -> float:
     return float(np.isin(task.y[split.test], task.y[split.train]).mean())
 
 
+def _check_test(task: Task, test: Ints) -> None:
+    if len(test) < TEST_LABELS:
+        raise TaskError(
+            f"task {task.name}: of its {len(task.y)} labels {len(test)} would be the test, and a "
+            f"score needs at least {TEST_LABELS}; give more labels"
+        )
+    if task.classes is None and np.ptp(task.y[test]) == 0:
+        raise TaskError(
+            f"task {task.name}: the {len(test)} test labels are all equal, so that there is no R²; "
+            "give more labels, use smaller blocks, or make the numbers classes"
+        )
+
+
 def _blocks(task: Task, holdout: float | str) -> Ints:
     """Block id of each label [n]; where random places are held out, each is a block of its own."""
     if holdout == "random":
@@ -106,11 +121,12 @@ def _hold_out_continent(task: Task, seed: int) -> NDArray[np.bool_]:
     """Which rows [n] lie on the seed's continent."""
     continent = continents(task.lonlat_deg)
     share = np.bincount(continent, minlength=len(CONTINENTS)) / len(continent)
-    candidates = np.flatnonzero(share >= CONTINENT_SHARE)
+    least = max(CONTINENT_SHARE, TEST_LABELS / len(continent))
+    candidates = np.flatnonzero(share >= least)
     if len(candidates) < 2:
         raise TaskError(
             f"task {task.name}: its labels lie in {CONTINENTS[share.argmax()]}, and to hold out a "
-            f"continent at least {CONTINENT_SHARE:.0%} must lie on another; hold out blocks instead"
+            f"continent at least {least:.0%} must lie on another; hold out blocks instead"
         )
     return np.asarray(continent == candidates[seed % len(candidates)])
 
