@@ -104,8 +104,8 @@ def clean_places(
         "coordinates seem swapped": int(swapped.sum()),
         "coordinates outside [-180, 180] x [-90, 90]": int(outside.sum()),
     }
-    good = table[~(missing | swapped | outside)].drop(columns=[lon, lat])
-    good = good.assign(lon=places[good.index, 0], lat=places[good.index, 1])
+    kept = ~(missing | swapped | outside)
+    good = table[kept].drop(columns=[lon, lat]).assign(lon=places[kept, 0], lat=places[kept, 1])
     return good, {reason: count for reason, count in counts.items() if count}
 
 
