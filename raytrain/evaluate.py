@@ -12,6 +12,7 @@ import argparse
 import datetime
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -122,9 +123,6 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> Non
         for note in item.notes:
             console.print(f"{item.task.name}: {note}", highlight=False)
 
-    def each(function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
-        return map(function, track(list(cells), "scoring", console=console, transient=True))
-
     tables = score(
         rows,
         [item.task for item in labelled],
@@ -133,7 +131,7 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> Non
         budgets=config.budgets,
         seeds=config.seeds,
         leaks={name: tasks for name, tasks in leaks.items() if tasks},
-        each=each,
+        each=each_here_or_on_cluster(console),
     )
     names = {family: [row.name for row in members] for family, members in families.items()}
     pooled = [table.pooled(names) for table in tables]
@@ -164,6 +162,26 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> Non
     console.print(f"scores   {config.output}/scores.json, scores.parquet", soft_wrap=True)
     if run_id:
         console.print(f"mlflow   {redacted(config.tracking.uri)}, run {run_id}", soft_wrap=True)
+
+
+def each_here_or_on_cluster(console: Console) -> Callable[..., Iterator[Any]]:
+    """What scores the cells of the tables: this process, or the Ray cluster that RAY_ADDRESS names,
+    as it does in a job."""
+    spread: Callable[..., Iterator[Any]] = map
+    if os.environ.get("RAY_ADDRESS", "local") != "local":
+        from raytrain.evaluation.remote import over_cluster
+        from raytrain.training.config import ScalingConfig
+        from raytrain.training.launch import connect
+
+        connect(ScalingConfig())
+        spread = over_cluster
+
+    def each(function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
+        cells = list(cells)
+        done = spread(function, cells)
+        yield from track(done, "scoring", len(cells), console=console, transient=True)
+
+    return each
 
 
 def verdicts(content: dict[str, Any]) -> Iterator[str]:

@@ -112,6 +112,13 @@ def label_rows(skip: Collection[str] = ()) -> tuple[Row, ...]:
     )
 
 
+def encoder(spec: str) -> Encoder:
+    """The encoder that a run, checkpoint, `geoclip` or `module:function` is. Raises UserError."""
+    encode = _named(spec)[0].encode
+    assert encode is not None
+    return encode
+
+
 def _named(spec: str) -> tuple[Row, Tree | None]:
     """The row of one encoder, and the settings of its architecture where they are known."""
     module, colon, function = spec.partition(":")
