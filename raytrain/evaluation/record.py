@@ -109,6 +109,7 @@ def _table(table: Scores, compared: Sequence[str]) -> Record:
         "probe": table.settings["probe"],
         "seeds": list(range(table.values.shape[-1])),
         "budgets": budgets,
+        "short": {named(budget): table.short_of(budget) for budget in table.budgets},
         "counts": {n: round(float(table.labels[:, b].mean())) for b, n in enumerate(budgets)},
         **{key: content[key] for key in ("scores", "leaks", "seen_classes", "settings")},
         "ranks": {named(budget): table.ranks(budget) for budget in table.budgets},

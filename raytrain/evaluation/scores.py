@@ -97,6 +97,12 @@ class Scores:
             leaks={family: tasks for family, tasks in leaks.items() if tasks},
         )
 
+    def short_of(self, budget: Budget) -> dict[str, int]:
+        """Tasks that have fewer labels to train on than the budget, and how many on average."""
+        labels = self.labels[:, self.budgets.index(budget)].mean(1)
+        found = {task: round(float(n)) for task, n in zip(self.tasks, labels, strict=True)}
+        return {task: n for task, n in found.items() if budget is not None and n < budget}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON: settings, and mean, std and seeds of every cell."""
         return {
@@ -150,6 +156,9 @@ class Scores:
         notes = []
         if unseen:
             notes.append("test labels of a class seen in training: " + ", ".join(unseen))
+        if short := self.short_of(budget):
+            fewer = ", ".join(f"{task} {labels:,}" for task, labels in short.items())
+            notes.append(f"fewer labels to train on than {budget:,}: {fewer}")
         if self.leaks:
             notes.append("* a modality of the encoder holds this label; left out of the mean")
         seeds = self.values.shape[-1]

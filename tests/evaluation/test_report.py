@@ -64,6 +64,7 @@ def table(split: str = "10° blocks") -> dict[str, Any]:
         "seeds": [0, 1],
         "budgets": list(BUDGETS),
         "counts": BUDGETS,
+        "short": {"100 labels": {}, "300 labels": {"biomes": 250}, "all labels": {}},
         "scores": scores,
         "leaks": {"runs/melt": ["height"]},
         "seen_classes": {"biomes": {"100 labels": 0.87, "300 labels": math.nan}},
@@ -126,7 +127,8 @@ def test_every_row_task_and_note_occurs(evaluation: dict[str, Any]) -> None:
         assert name in text
     assert "Skipped, so not scored: geoclip." in text
     assert "biome, 100 labels: 87 % of the test labels" in text
-    assert "biome, 300 labels" not in text
+    assert "biome, 300 labels: there are only 250 to train on" in text
+    assert "biome, 300 labels: 8" not in text
     assert "Random splits flatter" in text
     assert "2.5 %" in text
     assert "ten times the median" in text

@@ -66,3 +66,19 @@ def test_one_bad_score_does_not_swamp_the_mean(height: Task) -> None:
     (scores,) = score(rows(), [height], seeds=1)
     scores.values[:] = -50.0
     assert scores.mean("label-kNN", None) == -1.0
+
+
+def test_a_budget_that_a_task_does_not_have_is_said(height: Task) -> None:
+    (scores,) = score(rows(), [height], seeds=1, budgets=(300, 5000))
+    assert list(scores.short_of(5000)) == ["height"]
+    assert scores.short_of(300) == {}
+    assert "fewer labels to train on than 5,000: height 1," in scores.text()
+
+
+def test_training_seeds_are_pooled(height: Task) -> None:
+    (single,) = score(rows(a=unit_xyz, b=noise), [height], seeds=2, leaks={"b": {"height"}})
+    pooled = single.pooled({"both": ["a", "b"], "inverse distance": ["inverse distance"]})
+    assert pooled.rows == ("both", "inverse distance")
+    expected = (single.of("a", None, "height") + single.of("b", None, "height")) / 2
+    np.testing.assert_allclose(pooled.of("both", None, "height"), expected)
+    assert pooled.leaks == {"both": {"height"}}
