@@ -30,7 +30,7 @@ Dtype = Literal["float32", "float16"]
 
 EMBEDDING = "embedding"
 KINDS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet", ".geoparquet", ".pq")}
-FILE_BYTES = 64 << 20  # of embeddings in a file, and about a quarter of what a worker holds
+FILE_BYTES = 64 << 20  # of embeddings in a file; a worker holds several times as much
 BLOCK_BYTES = 1 << 20  # of places between the stages: little, so that all workers get some
 READ_CPUS, EMBED_CPUS = 0.25, 0.75  # a CPU holds one of each, so that neither starves the other
 
@@ -196,9 +196,11 @@ def _write_batch(
     file, error = f"{uuid.uuid4().hex}.parquet", ""
     try:
         if good.any():
-            x = probes.embed(_kept(encode), lonlat_deg[good]).astype(dtype)
+            x = probes.embed(_kept(encode), lonlat_deg[good])
+            if np.abs(x).max() > np.finfo(dtype).max:
+                raise UserError(f"an embedding of {np.abs(x).max():g} is too large for {dtype}")
             others = batch.drop_columns(list(columns)).filter(pa.array(good))
-            content = _parquet(lonlat_deg[good], others, x)
+            content = _parquet(lonlat_deg[good], others, x.astype(dtype))
             storage.write(storage.join(output, file), content)
     except UserError as problem:
         error = str(problem)
