@@ -2,11 +2,10 @@
 
 import functools
 import logging
-import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -31,7 +30,7 @@ Dtype = Literal["float32", "float16"]
 
 EMBEDDING = "embedding"
 KINDS = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet", ".geoparquet", ".pq")}
-FILE_BYTES = 64 << 20  # of embeddings in a file, and about a quarter of what a worker holds
+FILE_BYTES = 64 << 20  # of embeddings in a file; a worker holds several times as much
 BLOCK_BYTES = 1 << 20  # of places between the stages: little, so that all workers get some
 READ_CPUS, EMBED_CPUS = 0.25, 0.75  # a CPU holds one of each, so that neither starves the other
 
@@ -63,18 +62,21 @@ class Grid:
 
     def dataset(self, batch_rows: int) -> ray.data.Dataset:
         """Columns lon, lat; row by row from the north-west, made on the workers."""
-        shape = geo.grid_shape(self.degrees)
-        rows = shape[0] * shape[1]
+        height, width = geo.grid_shape(self.degrees)
+        firsts = [{"first": first} for first in range(0, height * width, batch_rows)]
+        parts = ray.data.from_items(firsts, override_num_blocks=len(firsts))
+        cells = functools.partial(_cells, rows=batch_rows, height=height, width=width)
+        return parts.map_batches(cells, batch_size=1, num_cpus=READ_CPUS)
 
-        def cells(batch: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, Any]]:
-            for first in batch["first"]:
-                numbers = np.arange(first, min(first + batch_rows, rows))
-                lon, lat = geo.cell_centres(numbers, *shape).T
-                yield {"lon": lon, "lat": lat}
 
-        items = [{"first": first} for first in range(0, rows, batch_rows)]
-        parts = ray.data.from_items(items, override_num_blocks=len(items))
-        return parts.map_batches(cells, num_cpus=READ_CPUS)
+def _cells(
+    batch: dict[str, NDArray[np.int64]], rows: int, height: int, width: int
+) -> dict[str, NDArray[np.float64]]:
+    """Centres of the next `rows` cells of a grid, from the one whose number the batch holds."""
+    first = int(batch["first"][0])
+    numbers = np.arange(first, min(first + rows, height * width))
+    lon, lat = geo.cell_centres(numbers, height, width).T
+    return {"lon": lon, "lat": lat}
 
 
 class Table:
@@ -91,10 +93,8 @@ class Table:
         self.url, self.files = url, [file for file, kind in kinds.items() if kind]
         found = {kind for kind in kinds.values() if kind}
         if len(found) != 1:
-            what = "both CSV and Parquet files" if found else "no CSV or Parquet file"
-            raise UserError(
-                f"{url}: there is {what}; name a file, a folder or a pattern of one kind"
-            )
+            what = "CSV and Parquet side by side" if found else "no CSV or Parquet file"
+            raise UserError(f"{url}: {what}; name a file, or a folder or pattern of one kind")
         self.kind = found.pop()
         try:
             names = pyarrow.dataset.dataset(self.files[0], format=self.kind).schema.names
@@ -168,8 +168,11 @@ def write_embeddings(
             on_rows(sum(report.values()))
             left_out.update(report)
     except RayTaskError as error:
-        reason = re.search(r"Arrow\w+: (.*)", str(error)) or re.search("(.*)", str(error.cause))
-        raise UserError(f"{places.url} cannot be read: {reason and reason[1]}") from None
+        reason = str(error.cause).partition(". ")[0].partition("\n")[0]
+        raise UserError(
+            f"{places.url}: {reason}. A damaged file, or columns whose type changes: in CSV the "
+            "first rows decide it, in Parquet all files must agree"
+        ) from None
     total = left_out.pop("rows", 0)
     left_out = +left_out  # the reasons that there were
     if not total:
@@ -193,9 +196,11 @@ def _write_batch(
     file, error = f"{uuid.uuid4().hex}.parquet", ""
     try:
         if good.any():
-            x = probes.embed(_kept(encode), lonlat_deg[good]).astype(dtype)
+            x = probes.embed(_kept(encode), lonlat_deg[good])
+            if np.abs(x).max() > np.finfo(dtype).max:
+                raise UserError(f"an embedding of {np.abs(x).max():g} is too large for {dtype}")
             others = batch.drop_columns(list(columns)).filter(pa.array(good))
-            content = _parquet(lonlat_deg[good], others, x)
+            content = _parquet(lonlat_deg[good], others, x.astype(dtype))
             storage.write(storage.join(output, file), content)
     except UserError as problem:
         error = str(problem)
@@ -221,10 +226,8 @@ def _parquet(lonlat_deg: geo.Array, others: pa.Table, x: NDArray[np.floating]) -
     flat = pa.array(x.reshape(-1))
     table = pa.table({**places, EMBEDDING: pa.FixedSizeListArray.from_arrays(flat, x.shape[1])})
     content = pa.BufferOutputStream()
-    repeated = [
-        *places
-    ]  # embeddings do not repeat: a dictionary of them costs time and no less room
-    pyarrow.parquet.write_table(table, content, use_dictionary=repeated, write_statistics=repeated)
+    few = [*places]  # a dictionary of embeddings, which do not repeat, costs time and room
+    pyarrow.parquet.write_table(table, content, use_dictionary=few, write_statistics=few)
     return memoryview(content.getvalue())
 
 
@@ -251,9 +254,7 @@ def make_room(output: str, overwrite: bool, inputs: Sequence[str] = ()) -> None:
         raise UserError(f"{output} is not empty; name another --output, or give --overwrite")
     foreign = [file for file in there if _kind(file) != "parquet" or file in inputs]
     if foreign:
-        raise UserError(
-            f"{output} holds {foreign[0]}, which --overwrite keeps; name another folder"
-        )
+        raise UserError(f"{output} holds {foreign[0]}, which must stay; name another --output")
     for file in there:
         storage.remove(file)
 
