@@ -136,7 +136,7 @@ def _labelled(card: TaskCard, root: str, tables: str | None) -> Labelled:
         task, notes = _of_table(card, card.source, Path(tables) if tables else card.folder)
     repeated = len(task.y) - len(np.unique(task.lonlat_deg, axis=0))
     if repeated:
-        notes.append(f"{repeated:,} labels repeat a place; they stay in one block with it")
+        notes.append(f"labels at a place that has another: {repeated:,}; they stay together")
     return Labelled(card=card, task=task, notes=tuple(notes))
 
 

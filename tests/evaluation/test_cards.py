@@ -130,7 +130,7 @@ def test_log10_of_one_more_than_the_number(tmp_path: Path) -> None:
 def test_repeated_places_are_noted(tmp_path: Path) -> None:
     found = of_csv(tmp_path, FIVE + "0,0,4\n20,5,4\n")
     assert len(found.task.y) == 7
-    assert found.notes == ("2 labels repeat a place; they stay in one block with it",)
+    assert found.notes == ("labels at a place that has another: 2; they stay together",)
 
 
 def test_max_labels_takes_some_at_random_and_the_same_again(tmp_path: Path) -> None:
