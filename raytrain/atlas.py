@@ -6,7 +6,9 @@ that it learned what places are like; speckle, rings and stripes mean that it di
 """
 
 import argparse
+import io
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +32,8 @@ PAPER, INK, FAINT = (16, 19, 26), (236, 238, 242), (146, 154, 168)
 OCEAN = 0.18  # of the ocean's colour is left where a land mask dims it
 FIT_PLACES = 20_000  # random places to which the components are fitted
 ROWS = 16384  # places encoded at a time
+HEAT_AT = (0.0, 0.35, 0.7, 1.0)
+HEAT = np.array([[44, 62, 110], [150, 62, 120], [240, 120, 70], [255, 236, 170]], float)
 EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)  # Savric, Patterson and Jenny 2018
 
 
@@ -69,6 +73,47 @@ def world_map(
         + ("" if land is None else " Coasts come from a mask, not from the encoder."),
     )
     return _page(picture, inset, title, caption, width)
+
+
+def error_map(
+    lonlat_deg: Array,
+    error: Array,
+    most: float,
+    units: str,
+    *,
+    land: Mask | None = None,
+    title: str = "",
+    width: int = 1000,
+) -> Image.Image:
+    """Errors [n] at places [n, 2] as dots, from dark (0) to bright (`most` `units` and more).
+    Places whose error is not finite are left out."""
+    known = np.isfinite(error)
+    ground = np.broadcast_to(np.array([58.0, 64.0, 75.0]), (180, 360, 3))
+    picture = _project(ground, land, width - 80)
+    draw, brightest = ImageDraw.Draw(picture), error[known].argsort()
+    x, y = _equal_earth_xy(lonlat_deg[known][brightest], picture.width, picture.height)
+    shade = np.clip(error[known][brightest] / max(most, 1e-30), 0, 1)
+    colours = np.stack([np.interp(shade, HEAT_AT, HEAT[:, c]) for c in range(3)], axis=1)
+    for column, row, colour in zip(x, y, colours.astype(int), strict=True):
+        draw.ellipse((column - 2, row - 2, column + 2, row + 2), fill=tuple(colour))
+    caption = (
+        f"Error from 0 (dark) to {most:,.{0 if most >= 100 else 2}f} {units} (bright).",
+        f"{int(known.sum()):,} places that were in a test, mean over splits.",
+    )
+    return _page(picture, None, title, caption, width)
+
+
+def most_error(errors: Iterable[Array]) -> float:
+    """The error that 98 % of all finite ones are below: the bright end of maps to be compared."""
+    known = np.concatenate([error[np.isfinite(error)] for error in errors])
+    return float(np.percentile(known, 98)) if len(known) else 1.0
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture in 256 colours, a third of the size."""
+    stored = io.BytesIO()
+    picture.quantize(256).save(stored, "PNG", optimize=True)
+    return stored.getvalue()
 
 
 def fit_palette(encoder: Encoder, land: Mask | None = None) -> Palette:
@@ -166,6 +211,18 @@ def _equal_earth(width: int) -> tuple[Array, Mask]:
     inside = np.abs(lon_deg) <= 180
     lat_grid = np.broadcast_to(lat_deg[:, None], lon_deg.shape)
     return np.stack([lon_deg[inside], lat_grid[inside]], axis=1), inside
+
+
+def _equal_earth_xy(lonlat_deg: Array, width: int, height: int) -> tuple[Array, Array]:
+    """Columns and rows [n] of places [n, 2] on an Equal Earth map of the world of this size."""
+    a1, a2, a3, a4 = EQUAL_EARTH
+    edges = [[180.0, 0.0], [0.0, 90.0]]
+    lon, lat = np.radians(np.concatenate([lonlat_deg, edges])).T
+    theta = np.arcsin(np.sqrt(3) / 2 * np.sin(lat))
+    slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
+    x = 2 / np.sqrt(3) * lon * np.cos(theta) / slope
+    y = theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
+    return (x[:-2] / x[-2] + 1) / 2 * width, (1 - y[:-2] / y[-1]) / 2 * height
 
 
 def _page(

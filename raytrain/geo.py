@@ -129,11 +129,21 @@ def random_on_sphere(n: int, rng: np.random.Generator) -> Array:
 
 def cell_grid(degrees: float) -> tuple[Array, tuple[int, int]]:
     """Centres of a global grid of cells, north-west first, [height * width, 2], and its shape."""
-    height, width = round(180 / degrees), round(360 / degrees)
-    lat_deg = 90 - (np.arange(height) + 0.5) * (180 / height)
-    lon_deg = -180 + (np.arange(width) + 0.5) * (360 / width)
-    grid = np.stack(np.meshgrid(lon_deg, lat_deg), axis=-1)
-    return grid.reshape(-1, 2), (height, width)
+    height, width = grid_shape(degrees)
+    return cell_centres(np.arange(height * width), height, width), (height, width)
+
+
+def grid_shape(degrees: float) -> tuple[int, int]:
+    """Rows and columns of a global grid of cells of about `degrees`, at least one each."""
+    return max(1, round(180 / degrees)), max(1, round(360 / degrees))
+
+
+def cell_centres(cells: NDArray[np.int64], height: int, width: int) -> Array:
+    """Centres [n, 2] of cells [n] of a global grid, counted from the north-west row by row."""
+    row, column = np.divmod(cells, width)
+    lon_deg = -180 + (column + 0.5) * (360 / width)
+    lat_deg = 90 - (row + 0.5) * (180 / height)
+    return np.stack([lon_deg, lat_deg], axis=1)
 
 
 def raster_pixels(

@@ -1,9 +1,14 @@
-"""`python -m raytrain.prepare earth | earth-mini | CARD…`: make the shards of modalities."""
+"""`python -m raytrain.prepare earth | earth-mini | CARD… | tasks`: make shards of modalities,
+and the labels that `raytrain.evaluate root=earth` asks for."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,22 +20,35 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from raytrain import storage
 from raytrain.data.cards import EARTH, MINI, Card, card_names, load_cards
 from raytrain.data.preparation import Prepared, prepare
 from raytrain.data.sources.features import TextFeaturesSource
+from raytrain.data.sources.labels import EARTH_TASKS, all_tasks
 from raytrain.errors import UserError
+from raytrain.storage import cache_dir
+
+TASKS = "tasks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare what was asked for, show what came of it; 1 where a modality failed."""
     parser = argparse.ArgumentParser(prog="python -m raytrain.prepare", description=__doc__)
-    parser.add_argument("what", nargs="+", help="earth, earth-mini, or cards by name or path")
+    parser.add_argument(
+        "what", nargs="+", help="earth, earth-mini, cards by name or path, or tasks"
+    )
     parser.add_argument("--places", type=int, help="places of each raster modality")
+    parser.add_argument("--labels", type=int, default=8000, help="labels of each task")
     parser.add_argument("--root", help="as data.root: earth, earth-mini, a folder or s3:// URL")
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        cards, collection = _chosen(options.what)
+        if TASKS in options.what:
+            _prepare_tasks(options.labels, console)
+        shards = [word for word in options.what if word != TASKS]
+        if not shards:
+            return 0
+        cards, collection = _chosen(shards)
         root = options.root or collection or MINI
         made, failed = _prepare_all(cards, root, collection, options.places, console)
     except UserError as error:
@@ -43,6 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if made:
         console.print(f"use them: python -m raytrain.pretrain data.root={root}", soft_wrap=True)
     return 1 if failed else 0
+
+
+def _prepare_tasks(labels: int, console: Console) -> None:
+    """Labels of the tasks of earth, from pinned wheels; those that are there already stay."""
+    path = cache_dir() / EARTH / "tasks.npz"
+    if path.exists():
+        with np.load(path) as file:
+            if "labels" in file and int(file["labels"]) == labels:
+                console.print(f"the labels are there: {path}", soft_wrap=True, highlight=False)
+                return
+    made: dict[str, NDArray[Any]] = {"labels": np.array(labels)}
+    with console.status("labels of the tasks, from pinned wheels"):
+        made |= all_tasks(labels)
+    content = io.BytesIO()
+    np.savez_compressed(content, **made)  # type: ignore[arg-type]
+    storage.write(str(path), content.getvalue())
+    counts = [f"{name} {len(made[f'{name}/y']):,}" for name in EARTH_TASKS]
+    console.print(f"labels: {', '.join(counts)}", soft_wrap=True, highlight=False)
+    console.print("use them: python -m raytrain.evaluate RUN root=earth")
 
 
 def _chosen(what: list[str]) -> tuple[list[Card], str | None]:

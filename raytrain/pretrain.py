@@ -22,6 +22,7 @@ from raytrain.settings import SettingsError, apply_overrides, build, dump_yaml, 
 from raytrain.training.config import RunConfig, new_run_name
 
 if TYPE_CHECKING:
+    from raytrain.evaluation.tasks import Task
     from raytrain.training.job import Job
     from raytrain.training.tracking import Tracker
 
@@ -79,6 +80,7 @@ def pretrain(config: RunConfig, console: Console) -> int:
     # Heavy imports wait until the settings are known to be good.
     from raytrain.data import preparation
     from raytrain.training import checkpoint, launch
+    from raytrain.training.evaluator import Evaluator, clean_tasks
     from raytrain.training.job import chosen_cards, make_job
     from raytrain.training.progress import Display
     from raytrain.training.tracking import Tracker
@@ -105,6 +107,10 @@ def pretrain(config: RunConfig, console: Console) -> int:
     def warn(problem: str) -> None:
         console.print(f"[yellow]{escape(problem)}[/yellow]", highlight=False, soft_wrap=True)
 
+    labelled, leaked = clean_tasks(config.evaluate, list(cards.values()))
+    for name in leaked:
+        console.print(f"{name} is left out of the probes: a modality of this run holds its labels")
+    evaluator = Evaluator(config.evaluate, labelled)
     tracker = Tracker(config.tracking, job.run_url, config.name, job.resolved, warn)
     status = "FAILED"
     try:
@@ -112,11 +118,19 @@ def pretrain(config: RunConfig, console: Console) -> int:
 
             def on_records(records: list[dict[str, Any]]) -> None:
                 for record in records:
+                    if weights := record.pop("encoder", None):
+                        encoder = job.build_model().location
+                        evaluator.submit(record["step"], encoder, weights)
+                        continue
                     display.show(record)
                     if "step" in record:
                         tracker.log(record)
 
-            outcome = launch.launch(job, use_gpu, on_records)
+            def on_news(records: list[dict[str, Any]]) -> None:
+                on_records([*records, *evaluator.take()])
+
+            outcome = launch.launch(job, use_gpu, on_news)
+            on_records(evaluator.take(wait=True))
         if outcome["step"] < steps:
             status = "KILLED"
             console.print(
@@ -126,7 +140,8 @@ def pretrain(config: RunConfig, console: Console) -> int:
                 soft_wrap=True,
             )
             return 130
-        sum_up(console, job, outcome["validation"], display.skipped, tracker)
+        tasks = [item.task for item in labelled]
+        sum_up(console, job, tasks, outcome["validation"], display.skipped, tracker)
         status = "FINISHED"
         return 0
     finally:
@@ -148,6 +163,7 @@ def _announcement(job: "Job", first: int, steps: int, use_gpu: bool) -> str:
 def sum_up(
     console: Console,
     job: "Job",
+    tasks: "list[Task]",
     validation: dict[str, Any],
     skipped: dict[str, dict[str, int]],
     tracker: "Tracker",
@@ -155,24 +171,23 @@ def sum_up(
     """Print the summary of a complete run; keep map and probes with it."""
     import raytrain
     from raytrain import atlas, storage
-    from raytrain.data import cards
     from raytrain.data.sources.land import land_mask
     from raytrain.encoders.pretrained import PlaceEncoder
     from raytrain.evaluation.development import development_probes, verdict
-    from raytrain.evaluation.tasks import load_tasks
     from raytrain.training import summary
 
     encoder = raytrain.load(job.run_url)
     untrained = PlaceEncoder(job.build_model().location, job.resolved)
     console.print(summary.retrieval_table(validation, tuple(job.streams)))
-    leaked = {task for card in job.cards.values() for task in card.leaks}
-    names = [name for name in job.config.summary.tasks if name not in leaked]
-    tasks = load_tasks(cards.datasets_dir() / "earth-mini" / "tasks.npz", names)
-    seeds = job.config.summary.seeds
-    scores = development_probes(encoder.encode, untrained.encode, tasks, seeds=seeds)
-    console.print(summary.probe_table(scores))
-    if (warning := verdict(scores)) is not None:
-        console.print(f"[bold yellow]warning:[/bold yellow] {warning}", highlight=False)
+    seeds = job.config.evaluate.seeds
+    if tasks:
+        scores = development_probes(encoder.encode, untrained.encode, tasks, seeds=seeds)
+        console.print(summary.probe_table(scores))
+        if (warning := verdict(scores)) is not None:
+            console.print(f"[bold yellow]warning:[/bold yellow] {warning}", highlight=False)
+        probes = json.dumps(scores.to_dict(), indent=1).encode()
+        storage.write(f"{job.run_url}/probes.json", probes)
+        tracker.artifact("probes.json", probes)
     summary.say_skipped(console, skipped)
     png = io.BytesIO()
     name = str(job.config.name)
@@ -181,10 +196,7 @@ def sum_up(
     )
     picture.save(png, "PNG")
     storage.write(f"{job.run_url}/map.png", png.getvalue())
-    probes = json.dumps(scores.to_dict(), indent=1).encode()
-    storage.write(f"{job.run_url}/probes.json", probes)
     tracker.artifact("map.png", png.getvalue())
-    tracker.artifact("probes.json", probes)
     tracker.tag("checkpoint", job.run_url)
     for line in summary.where(job.run_url, job.config.tracking.uri, tracker.run_id):
         console.print(line, highlight=False, soft_wrap=True, markup=False)

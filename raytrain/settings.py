@@ -178,9 +178,17 @@ def _value(hint: Any, value: Any, path: str, default: Any) -> Any:
     if get_origin(hint) is dict and isinstance(value, Mapping):
         item = get_args(hint)[1]
         return {k: _value(item, v, f"{path}.{k}", None) for k, v in value.items()}
-    if get_origin(hint) is tuple and isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]  # a,b on a command line
+    if get_origin(hint) is tuple and not isinstance(value, list | tuple | Mapping):
+        value = _items(value, words=get_args(hint)[0] is str)
     return _leaf(hint, value, path)
+
+
+def _items(value: Any, words: bool) -> list[Any]:
+    """A list written as on a command line: `a,b`, `10,null` or a single value."""
+    if not isinstance(value, str):
+        return [value]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return parts if words else [yaml.safe_load(part) for part in parts]
 
 
 def _member(members: list[type], value: Any, path: str, default: Any) -> type:

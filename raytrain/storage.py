@@ -30,7 +30,7 @@ def read(url: str) -> bytes:
         return bytes(filesystem.cat_file(path))
 
 
-def write(url: str, content: bytes) -> None:
+def write(url: str, content: bytes | memoryview) -> None:
     """Write so that a reader sees the old content or the new one, never a part. Makes folders."""
     if is_local(url):
         path = Path(url)
@@ -42,7 +42,9 @@ def write(url: str, content: bytes) -> None:
         return
     with _explained(url, writing=True):
         filesystem, path = fsspec.core.url_to_fs(url)
-        filesystem.pipe_file(path, content)  # object stores show an object once it is complete
+        filesystem.pipe_file(
+            path, bytes(content)
+        )  # object stores show an object once it is complete
 
 
 def size(url: str) -> int | None:
@@ -88,6 +90,15 @@ def folders(url: str, prefix: str) -> list[str]:
         paths = filesystem.find(path, withdirs=False)
     inside = [found[len(path) :].strip("/") for found in paths]
     return sorted({p.split("/")[0] for p in inside if p.startswith(prefix) and "/" in p})
+
+
+def files(url: str) -> list[str]:
+    """The file at `url`, all files below the folder there, or those that a pattern (*, ?) fits;
+    sorted, and [] where there is none."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        found = filesystem.glob(path) if "*" in path or "?" in path else filesystem.find(path)
+        return sorted(f if is_local(url) else filesystem.unstrip_protocol(f) for f in found)
 
 
 def sizes(url: str) -> dict[str, int]:

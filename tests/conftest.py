@@ -53,8 +53,8 @@ TINY = (  # settings of a run that takes no time beside Ray's
     "training.checkpoint_every=1000",
     "scaling.workers=1",
     "scaling.threads_per_worker=1",
-    "summary.tasks=igbp",
-    "summary.seeds=1",
+    "evaluate.tasks=igbp",
+    "evaluate.seeds=1",
 )
 
 

@@ -1,3 +1,4 @@
+import io
 import sys
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def test_few_columns_and_collapsed_embeddings_are_drawn() -> None:
     assert world_map(lambda lon, lat: lat[:, None], 10.0, width=300).width == 300
     assert world_map(lambda lon, lat: np.ones((len(lon), 5)), 10.0, width=300).width == 300
     assert fit_palette(unit_xyz).explained == pytest.approx(1.0)
+
+
+def test_errors_are_drawn_where_they_are() -> None:
+    places = np.array([[-100.0, 0.0], [100.0, 0.0], [0.0, 60.0]])
+    errors = np.array([0.0, 2.0, np.nan])
+    most = atlas.most_error([errors])
+    assert 1.9 < most < 2.0
+    drawn = np.asarray(atlas.error_map(places, errors, most, "m", width=480), float)
+    empty = np.asarray(atlas.error_map(places, np.full(3, np.nan), 1.0, "m", width=480), float)
+    changed = np.abs(drawn - empty).sum(2)[84:-120] > 0
+    columns = np.flatnonzero(changed.any(0))
+    assert len(columns) <= 10  # two dots
+    west, east = drawn[84:-120][:, columns[0]], drawn[84:-120][:, columns[-1]]
+    assert east.max() > 230 > west.max()
+    assert columns[0] + columns[-1] == pytest.approx(480, abs=2)
+    assert Image.open(io.BytesIO(atlas.png(Image.new("RGB", (9, 9))))).size == (9, 9)
 
 
 def test_command_writes_the_map_of_a_run(

@@ -96,3 +96,15 @@ def test_samples_that_cannot_be_used_are_counted(
     assert "tiles: samples of train-000" in said
     assert "Skipped samples of tiles (undecodable or no place on Earth; others took" in said
     assert "MLflow at http://127.0.0.1:9/ failed" in said
+
+
+def test_probes_beside_training_are_shown_and_logged(
+    tiny_world, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = command(capsys, tiny_world.arguments("a", "evaluate.every=3"))
+    assert status == 0
+    metrics = tiny_world.metrics("a")
+    for step in (3, 6):
+        assert f"step {step}: held-out blocks, probes with all labels / 300 labels: igbp 0." in said
+        assert 0.1 < metrics[step]["probe/igbp/300 labels"] < 0.6
+    assert not any("probe" in key for key in metrics[4])

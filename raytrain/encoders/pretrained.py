@@ -12,18 +12,21 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from raytrain import storage
+from raytrain.encoders.geoclip import GeoCLIP, load_geoclip
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
 from raytrain.encoders.weights import WeightsError, load_exactly, read_bytes, read_weights
 from raytrain.geo import as_lonlat
 from raytrain.settings import build
 
 CONFIG, WEIGHTS, LATEST = "config.json", "location_encoder.safetensors", "latest.json"
+GEOCLIP = {"name": "geoclip", "source": "arXiv 2309.16020", "licence": "MIT"}
 
 
 class PlaceEncoder:
-    """A trained location encoder. `config` holds the settings of the run that trained it."""
+    """A trained location encoder. `config` holds the settings of the run that trained it, or of a
+    peer its name, source and licence."""
 
-    def __init__(self, encoder: LocationEncoder, config: Mapping[str, Any]) -> None:
+    def __init__(self, encoder: LocationEncoder | GeoCLIP, config: Mapping[str, Any]) -> None:
         self.encoder, self.config, self.dim = encoder.eval(), config, encoder.dim
 
     @torch.inference_mode()
@@ -47,8 +50,12 @@ class PlaceEncoder:
 def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
     """The encoder of a run (its newest checkpoint) or of one checkpoint, by path or URL.
 
-    Raises WeightsError or SettingsError, with what is missing or does not fit.
+    "geoclip" is the published GeoCLIP instead (a run in a folder of that name is "./geoclip").
+    Raises WeightsError or SettingsError, with what is missing or does not fit; WheelError where
+    GeoCLIP cannot be fetched.
     """
+    if url == GEOCLIP["name"]:
+        return PlaceEncoder(load_geoclip().to(device), GEOCLIP)
     checkpoint = _find_checkpoint(str(url).rstrip("/"))
     config = _read_json(f"{checkpoint}/{CONFIG}")
     if "location" not in config:
@@ -63,9 +70,14 @@ def save_location_encoder(
 ) -> None:
     """Write what `load` reads into a folder, path or URL: weights, and a run's resolved settings,
     of which "location" are the encoder's."""
-    weights = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
     storage.write(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
-    storage.write(f"{folder}/{WEIGHTS}", safetensors.torch.save(weights))
+    storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
+
+
+def location_weights(encoder: LocationEncoder) -> bytes:
+    """The weights as safetensors."""
+    state = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
+    return bytes(safetensors.torch.save(state))
 
 
 def _find_checkpoint(url: str) -> str:

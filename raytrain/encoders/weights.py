@@ -30,7 +30,11 @@ def read_weights(url: str) -> dict[str, Tensor]:
 
     `url` is a path or any URL that fsspec opens. A dict under "state_dict" or "model" is unwrapped.
     """
-    content = read_bytes(url)
+    return tensors(read_bytes(url), url)
+
+
+def tensors(content: bytes, url: str) -> dict[str, Tensor]:
+    """What `read_weights` returns, of bytes that are there already; `url` says what they are."""
     try:
         if url.endswith(".safetensors"):
             return dict(safetensors.torch.load(content))

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from raytrain.evaluation.probes import Encoder
-from raytrain.evaluation.scoring import Budget, Scores, score
+from raytrain.evaluation.roster import Row, label_rows
+from raytrain.evaluation.scores import Budget, Scores
+from raytrain.evaluation.scoring import score
 from raytrain.evaluation.tasks import Task
 
 TRAINED, UNTRAINED = "trained encoder", "untrained encoder"
@@ -31,7 +33,12 @@ def development_probes(
         task.subset(np.linspace(0, len(task.y) - 1, min(max_labels, len(task.y))).astype(np.int64))
         for task in tasks
     ]
-    return score({UNTRAINED: untrained, TRAINED: encoder}, fewer, budgets=budgets, seeds=seeds)
+    rows = (
+        *label_rows(),
+        Row(name=UNTRAINED, kind="encoder baseline", encode=untrained),
+        Row(name=TRAINED, kind="encoder", encode=encoder),
+    )
+    return score(rows, fewer, budgets=budgets, seeds=seeds)[0]
 
 
 def verdict(scores: Scores) -> str | None:

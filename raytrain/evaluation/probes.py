@@ -54,8 +54,8 @@ class RidgePath:
 def ridge_probe(features: Array, task: Task, split: Split) -> Prediction:
     """Train on the split's training rows of features [n, d], predict its test rows."""
     train, fold = split.train, split.fold
-    x = _standardised(features, train)
-    y, scale, offset = _targets(task, train)
+    x = standardised(features, train)
+    y, scale, offset = targets(task, train)
     gain = np.zeros(len(PENALTIES))
     for inner in np.unique(fold):
         fit, check = train[fold != inner], train[fold == inner]
@@ -76,15 +76,9 @@ def features(encoder: Encoder, task: Task, name: str = "encoder") -> Array:
     Raises TaskError when it is not finite, not [n, d], or when a place's row depends on the other
     places of the call, since then the test rows could reach into training.
     """
-    lon, lat = task.lonlat_deg.T
-    x = np.asarray(encoder(lon.copy(), lat.copy()), float)
-    if x.ndim != 2 or len(x) != len(lon) or x.shape[1] == 0:
-        raise TaskError(f"{name}: expected an embedding [{len(lon)}, d], got {x.shape}")
-    if not np.isfinite(x).all():
-        bad = int((~np.isfinite(x)).any(1).argmax())
-        raise TaskError(f"{name}: not finite at lon {lon[bad]:.4f}, lat {lat[bad]:.4f}")
-    few = np.arange(min(len(lon), 50))[::-1]
-    again = np.asarray(encoder(lon[few], lat[few]), float)
+    x = embed(encoder, task.lonlat_deg, name)
+    few = np.arange(min(len(x), 50))[::-1]
+    again = embed(encoder, task.lonlat_deg[few], name)
     if not np.allclose(x[few], again, rtol=1e-3, atol=1e-3 * x.std()):
         raise TaskError(
             f"{name}: a place's embedding changes with the other places of the call; "
@@ -93,14 +87,26 @@ def features(encoder: Encoder, task: Task, name: str = "encoder") -> Array:
     return x
 
 
-def _standardised(x: Array, train: NDArray[np.int64]) -> Array:
+def embed(encoder: Encoder, lonlat_deg: Array, name: str = "encoder") -> Array:
+    """The embedding [n, d] float64 of places [n, 2]; TaskError unless it is that and finite."""
+    lon, lat = lonlat_deg.T.copy()
+    x = np.asarray(encoder(lon, lat), float)
+    if x.ndim != 2 or len(x) != len(lon) or x.shape[1] == 0:
+        raise TaskError(f"{name}: expected an embedding [{len(lon)}, d], got {x.shape}")
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).any(1).argmax())
+        raise TaskError(f"{name}: not finite at lon {lon[bad]:.4f}, lat {lat[bad]:.4f}")
+    return x
+
+
+def standardised(x: Array, train: NDArray[np.int64]) -> Array:
     """Zero mean and unit variance on the training rows; a constant column becomes zero."""
     mean, std = x[train].mean(0), x[train].std(0)
     constant = std <= 1e-6 * max(float(std.max()), 1e-30)
     return np.asarray((x - mean) / np.where(constant, np.inf, std))
 
 
-def _targets(task: Task, train: NDArray[np.int64]) -> tuple[Array, float, float]:
+def targets(task: Task, train: NDArray[np.int64]) -> tuple[Array, float, float]:
     """What the ridge fits [n, c], and the scale and offset that undo its standardisation."""
     if task.classes is not None:
         return np.eye(len(task.classes))[task.y.astype(np.int64)], 1.0, 0.0

@@ -1,200 +1,187 @@
-"""The table: encoders and baselines x tasks x label budgets x seeds, under one protocol."""
+"""Scoring: encoders and baselines x tasks x label budgets x seeds, under one protocol."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raytrain.evaluation import baselines, probes, splits
-from raytrain.evaluation.baselines import LabelBaseline
-from raytrain.evaluation.probes import Encoder
+from raytrain.evaluation import fitted, probes, splits, statistics
+from raytrain.evaluation.probes import Prediction
+from raytrain.evaluation.roster import Row
+from raytrain.evaluation.scores import Budget, Scores, named
+from raytrain.evaluation.splits import Holdout, Split
 from raytrain.evaluation.tasks import Task
 from raytrain.geo import Array
 
-Budget = int | None  # labels to train on; None is all of them
+Probe = Callable[[Array, Task, Split], Prediction]
 
-LABEL_BASELINES: dict[str, LabelBaseline] = {
-    "label-kNN": baselines.label_knn,
-    "inverse distance": baselines.inverse_distance,
+PROBES: dict[str, Probe] = {
+    "ridge": probes.ridge_probe,
+    "logistic": fitted.logistic_probe,
+    "knn": fitted.knn_probe,
+    "mlp": fitted.mlp_probe,
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
-    """R² or accuracy of every row (encoder or baseline) on every task, budget and seed."""
+class Cell(NamedTuple):
+    """One row on one task, and the probes and splits that it is to be scored by."""
 
-    rows: tuple[str, ...]
-    tasks: tuple[str, ...]
-    budgets: tuple[Budget, ...]
-    values: Array  # row task budget seed
-    penalties: Array  # row task budget seed; nan where nothing was fitted
-    seen: Array  # task budget seed: share of test labels whose class occurs in training
-    leaks: Mapping[str, Collection[str]] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    row: Row
+    task: Task
+    plan: Sequence[tuple[str, Split]]
 
-    def of(self, row: str, budget: Budget, task: str | None = None) -> NDArray[np.float64]:
-        """Scores [seed]; without a task the mean over clean tasks, each clipped below at -1."""
-        values = self.values[self.rows.index(row), :, self.budgets.index(budget)]  # t s
-        if task is not None:
-            return np.asarray(values[self.tasks.index(task)])
-        clean = [self.tasks.index(name) for name in self.clean_tasks]
-        return np.asarray(np.maximum(values[clean], -1).mean(0))
 
-    @property
-    def clean_tasks(self) -> tuple[str, ...]:
-        """Tasks whose labels no row saw in pretraining; the mean is taken over these."""
-        leaked = {task for tasks in self.leaks.values() for task in tasks}
-        return tuple(task for task in self.tasks if task not in leaked)
+class Outcome(NamedTuple):
+    """One probe of one cell on one split."""
 
-    def mean(self, row: str, budget: Budget, task: str | None = None) -> float:
-        return float(self.of(row, budget, task).mean())
+    value: float
+    penalty: float  # that the inner folds chose; nan where nothing is fitted
+    sums: Array  # block 4: see statistics.block_sums
+    error: Array  # of each test row: absolute, or 1 for a wrong class
 
-    def std(self, row: str, budget: Budget, task: str | None = None) -> float:
-        """Standard deviation over seeds, not of the mean."""
-        return float(self.of(row, budget, task).std())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: settings, and mean, std and seeds of every cell."""
-        return {
-            "settings": dict(self.settings),
-            "leaks": {row: sorted(tasks) for row, tasks in self.leaks.items()},
-            "seen_classes": {
-                task: {_named(b): float(self.seen[t, i].mean()) for i, b in enumerate(self.budgets)}
-                for t, task in enumerate(self.tasks)
-            },
-            "scores": {
-                row: {
-                    _named(budget): {
-                        task or "mean": self._cell(row, budget, task)
-                        for task in (*self.tasks, *((None,) if self.clean_tasks else ()))
-                    }
-                    for budget in self.budgets
-                }
-                for row in self.rows
-            },
-        }
-
-    def _cell(self, row: str, budget: Budget, task: str | None) -> dict[str, Any]:
-        seeds = self.of(row, budget, task)
-        cell: dict[str, Any] = {
-            "mean": round(float(seeds.mean()), 4),
-            "std": round(float(seeds.std()), 4),
-            "seeds": [round(float(s), 4) for s in seeds],
-        }
-        if task is not None:
-            at = self.rows.index(row), self.tasks.index(task), self.budgets.index(budget)
-            fitted = self.penalties[at]
-            cell["penalties"] = [float(p) for p in fitted if np.isfinite(p)]
-        return cell
-
-    def text(self) -> str:
-        """Markdown tables, one a budget; cells are mean±std over seeds, `*` marks a leak."""
-        return "\n\n".join(self._table(budget) for budget in self.budgets)
-
-    def _table(self, budget: Budget) -> str:
-        columns: list[str | None] = [*self.tasks, *([None] if self.clean_tasks else [])]
-        lines = [["", *((task or "mean") for task in columns)]]
-        for row in self.rows:
-            marks = ["*" if task in self.leaks.get(row, ()) else "" for task in columns]
-            cells = [
-                f"{self.mean(row, budget, task):.3f}±{self.std(row, budget, task):.3f}{mark}"
-                for task, mark in zip(columns, marks, strict=True)
-            ]
-            lines.append([row, *cells])
-        seen = self.seen[:, self.budgets.index(budget)].mean(1)
-        unseen = [f"{t} {s:.0%}" for t, s in zip(self.tasks, seen, strict=True) if s < 0.995]
-        notes = []
-        if unseen:
-            notes.append("test labels of a class seen in training: " + ", ".join(unseen))
-        if self.leaks:
-            notes.append("* a modality of the encoder holds this label; left out of the mean")
-        title = f"{_named(budget)}; mean±std over {self.values.shape[-1]} seeds"
-        return "\n".join([title, *_aligned(lines), *notes])
+Each = Callable[[Callable[[Cell], list[Outcome]], Iterable[Cell]], Iterable[list[Outcome]]]
+"""`map`, or one that spreads the cells over a cluster or shows progress."""
 
 
 def score(
-    encoders: Mapping[str, Encoder],
+    rows: Sequence[Row],
     tasks: Sequence[Task],
     *,
-    degrees: float | None = 10.0,
+    holdouts: Sequence[Holdout] = (10.0,),
+    probe_names: Sequence[str] = ("ridge",),
     budgets: Sequence[Budget] = (None, 300),
     seeds: int = 5,
-    label_baselines: Mapping[str, LabelBaseline] = LABEL_BASELINES,
     leaks: Mapping[str, Collection[str]] | None = None,
-) -> Scores:
-    """Score encoders by ridge probes, and label baselines, on the same held-out blocks.
+    each: Each = map,
+) -> tuple[Scores, ...]:
+    """Score encoders by probes, and label baselines, on the same held-out places: one table for
+    each of `holdouts` (see splits.split) and each probe, the first of them the headline.
 
-    Block size `degrees` (None: random rows). `leaks` names, by encoder, the tasks whose labels its
-    pretraining saw. Raises TaskError for a task that cannot be split or a broken encoder.
+    `leaks` names, by row, the tasks whose labels its pretraining saw. Raises TaskError for a task
+    that cannot be split or a broken encoder.
     """
-    rows = (*label_baselines, *encoders)
-    shape = (len(rows), len(tasks), len(budgets), seeds)
-    values, penalties = np.full(shape, np.nan), np.full(shape, np.nan)
-    seen = np.ones(shape[1:])
-    dims: dict[str, int] = {}
-    for t, task in enumerate(tasks):
-        parts = [
-            (b, s, splits.split(task, degrees=degrees, seed=s, budget=budget))
-            for b, budget in enumerate(budgets)
-            for s in range(seeds)
+    plans = {
+        (task.name, holdout): [
+            splits.split(task, holdout=holdout, seed=seed, budget=budget)
+            for budget in budgets
+            for seed in range(seeds)
         ]
-        for b, s, part in parts:
-            seen[t, b, s] = splits.seen_share(task, part)
-        for r, row in enumerate(rows):
-            if row in encoders:
-                x = probes.features(encoders[row], task, row)
-                dims[row] = x.shape[1]
-            for b, s, part in parts:
-                if row in encoders:
-                    y, penalties[r, t, b, s] = probes.ridge_probe(x, task, part)
-                else:
-                    y = label_baselines[row](task, part)
-                values[r, t, b, s] = task.score(y, part.test)
+        for task in tasks
+        for holdout in holdouts
+    }
+    tables = [(holdout, probe) for holdout in holdouts for probe in probe_names]
+    cells = [
+        Cell(row, task, [(probe, part) for h, probe in tables for part in plans[task.name, h]])
+        for row in rows
+        for task in tasks
+    ]
+    outcomes = list(each(score_cell, cells))
+    parts = len(budgets) * seeds
+    made = []
+    for number, (holdout, probe) in enumerate(tables):
+        mine = [outcome[number * parts : (number + 1) * parts] for outcome in outcomes]
+        splits_of = {task: plans[task.name, holdout] for task in tasks}
+        settings = _settings(tasks, holdout, probe, budgets, seeds)
+        made.append(_gathered(rows, splits_of, mine, budgets, leaks or {}, settings))
+    return tuple(made)
+
+
+def score_cell(cell: Cell) -> list[Outcome]:
+    """Score one row on one task; its embedding is computed once for all probes and splits."""
+    row, task, plan = cell
+    x = None if row.encode is None else probes.features(row.encode, task, row.name)
+    outcomes = []
+    for probe, split in plan:
+        if x is not None:
+            y, penalty = PROBES[probe](x, task, split)
+        else:
+            assert row.predict is not None
+            y, penalty = row.predict(task, split), float("nan")
+        error = np.abs(y - task.y[split.test])
+        outcomes.append(
+            Outcome(
+                value=task.score(y, split.test),
+                penalty=penalty,
+                sums=statistics.block_sums(task, split.test, y),
+                error=error if task.classes is None else (error > 0).astype(float),
+            )
+        )
+    return outcomes
+
+
+def _gathered(
+    rows: Sequence[Row],
+    splits_of: Mapping[Task, Sequence[Split]],
+    outcomes: Sequence[Sequence[Outcome]],
+    budgets: Sequence[Budget],
+    leaks: Mapping[str, Collection[str]],
+    settings: Mapping[str, Any],
+) -> Scores:
+    """One table from its outcomes by cell (rows first, then tasks) and split."""
+    tasks = list(splits_of)
+    seen = [[splits.seen_share(task, part) for part in splits_of[task]] for task in tasks]
+    grid = (len(rows), len(tasks), len(budgets), -1)
+    seeds, largest = len(seen[0]) // len(budgets), _largest(budgets)
+    most = slice(largest * seeds, (largest + 1) * seeds)
     return Scores(
-        rows=rows,
+        rows=tuple(row.name for row in rows),
         tasks=tuple(task.name for task in tasks),
         budgets=tuple(budgets),
-        values=values,
-        penalties=penalties,
-        seen=seen,
-        leaks=dict(leaks or {}),
-        settings=_settings(tasks, degrees, budgets, seeds, dims),
+        values=np.array([[o.value for o in cell] for cell in outcomes]).reshape(grid),
+        penalties=np.array([[o.penalty for o in cell] for cell in outcomes]).reshape(grid),
+        sums=np.array([[o.sums for o in cell] for cell in outcomes]).reshape(
+            *grid, statistics.BLOCKS, statistics.SUMS
+        ),
+        seen=np.array(seen).reshape(len(tasks), len(budgets), -1),
+        labels=np.array([[len(p.train) for p in splits_of[t]] for t in tasks]).reshape(
+            len(tasks), len(budgets), -1
+        ),
+        errors={
+            (row.name, task.name): _error_by_place(task, splits_of[task][most], cell[most])
+            for (row, task), cell in zip(product(rows, tasks), outcomes, strict=True)
+        },
+        leaks=leaks,
+        settings=settings,
     )
 
 
+def _error_by_place(
+    task: Task, parts: Sequence[Split], outcomes: Sequence[Outcome]
+) -> NDArray[np.float64]:
+    """Mean error at each place [n]; nan where it was in no test."""
+    total, times = np.zeros(len(task.y)), np.zeros(len(task.y))
+    for part, outcome in zip(parts, outcomes, strict=True):
+        total[part.test] += outcome.error
+        times[part.test] += 1
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / times)
+
+
+def _largest(budgets: Sequence[Budget]) -> int:
+    """Where the largest budget is."""
+    sizes = [math.inf if budget is None else budget for budget in budgets]
+    return sizes.index(max(sizes))
+
+
 def _settings(
-    tasks: Sequence[Task],
-    degrees: float | None,
-    budgets: Sequence[Budget],
-    seeds: int,
-    dims: Mapping[str, int],
+    tasks: Sequence[Task], holdout: Holdout, probe: str, budgets: Sequence[Budget], seeds: int
 ) -> dict[str, Any]:
     """What somebody needs to repeat the table."""
+    inner = f"chosen on {splits.INNER_FOLDS} inner folds of blocks"
     return {
-        "split": "random rows" if degrees is None else f"equal-area blocks of {degrees:g} degrees",
-        "test_share_of_blocks": splits.TEST_SHARE,
+        "split": splits.describe(holdout),
+        "test_share": None if holdout == "continent" else splits.TEST_SHARE,
         "seeds": list(range(seeds)),
-        "budgets": [_named(budget) for budget in budgets],
+        "budgets": [named(budget) for budget in budgets],
         "tasks": {t.name: {"labels": len(t.y), "metric": t.metric} for t in tasks},
         "features": "standardised on the training rows",
         "targets": "standardised on the training rows; classes one-hot",
-        "probe": f"ridge, penalty chosen on {splits.INNER_FOLDS} inner folds of blocks",
+        "probe": probe,
+        "hyperparameter": f"penalty {inner}" if probe == "ridge" else inner,
         "penalties": [float(p) for p in probes.PENALTIES],
-        "dims": dict(dims),
         "mean": "over tasks without a leak, each clipped below at -1",
     }
-
-
-def _named(budget: Budget) -> str:
-    return "all labels" if budget is None else f"{budget} labels"
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines = [lines[0], ["-" * w for w in width], *lines[1:]]
-    return [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width, strict=True)) + " |"
-        for line in lines
-    ]

@@ -119,7 +119,7 @@ def resume_point(run_url: str, resolved: Tree, overwrite: bool) -> Checkpoint | 
 
 
 MAY_CHANGE = (
-    "name", "storage", "overwrite", "scaling.", "tracking.", "summary.", "training.steps",
+    "name", "storage", "overwrite", "scaling.", "tracking.", "evaluate.", "training.steps",
     "training.epochs", "training.checkpoint_every", "training.validate_every",
     "training.validation_places", "training.keep_checkpoints", "training.log_every",
     "data.verify", "data.max_skipped_share",

@@ -3,6 +3,7 @@
 import datetime
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from raytrain.encoders.location import LocationEncoderConfig
@@ -79,11 +80,34 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryConfig:
-    """The probes that end a run: these tasks of earth-mini, on spatial blocks, so many splits."""
+class EvaluateConfig:
+    """Probes of the frozen embedding on 10° blocks, with so many splits: at the end of a run, and
+    while it trains every so many steps (null: not), beside it and without stopping it.
+
+    `tasks` are cards: names in datasets/tasks, with the labels of earth-mini, or paths of YAML
+    files. `every_of` sets the cadence by task.
+    """
 
     tasks: tuple[str, ...] = ("air_temperature", "airport_elevation", "igbp")
     seeds: int = 3
+    every: int | None = None
+    every_of: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := {*self.every_of} - {*self.names}:
+            raise ValueError(
+                f"evaluate.every_of: {min(unknown)} is not among evaluate.tasks "
+                f"({', '.join(self.names)})"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(Path(task).stem for task in self.tasks)
+
+    def due(self, step: int) -> tuple[str, ...]:
+        """The tasks to be scored after `step`, by name."""
+        every = {name: self.every_of.get(name, self.every) for name in self.names}
+        return tuple(name for name, steps in every.items() if steps and step % steps == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +131,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    summary: SummaryConfig = field(default_factory=SummaryConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
 def new_run_name(config: RunConfig) -> str:

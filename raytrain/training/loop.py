@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raytrain.batch import Pairs
+from raytrain.encoders.pretrained import location_weights
 from raytrain.objective.collectives import world
 from raytrain.objective.model import Model, Outputs, mean_over_ranks
 from raytrain.settings import redacted
@@ -73,6 +74,8 @@ def train(
         if rank == 0 and (ending or number % every.validate_every == 0):
             outcome = validation(model)
             report({"step": number, **outcome})
+        if rank == 0 and config.evaluate.due(number):
+            report({"step": number, "encoder": location_weights(model.location)})
         if rank == 0 and (ending or number % every.checkpoint_every == 0):
             url = checkpoint.name(job.run_url, number)
             state = Checkpoint(url, number, rows_done, ranks)

@@ -47,13 +47,15 @@ class Display:
         self._progress.stop()
 
     def show(self, record: Record) -> None:
-        """One record: of the loop, of a validation, of samples that were skipped, or a notice."""
+        """One record: of the loop, a validation, probes, samples that were skipped, or a notice."""
         if "notice" in record:
             self.say(record["notice"])
         elif "skipped" in record:
             self._count_skipped(record["skipped"])
         elif "loss" in record:
             self._show_step(record)
+        elif any(key.startswith("probe/") for key in record):
+            self.console.print(probe_line(record), highlight=False)
         else:
             self.console.print(validation_line(record), highlight=False)
 
@@ -98,6 +100,18 @@ def step_line(record: Record) -> str:
         f"loss {record['loss']:.3f} · {accuracy}scale {record['logit_scale']:.1f} · "
         f"{record['pairs_per_s']:,.0f} pairs/s · {record['data_wait']:.0%} waiting for data"
     )
+
+
+def probe_line(record: Record) -> str:
+    """Probes of all tasks and label budgets in one line."""
+    scores: dict[str, dict[str, str]] = {}
+    for key, value in record.items():
+        if key != "step":
+            _, task, budget = key.split("/")
+            scores.setdefault(task, {})[budget] = f"{value:.3f}"
+    budgets = " / ".join(next(iter(scores.values())))
+    told = ", ".join(f"{task} {' / '.join(by.values())}" for task, by in scores.items())
+    return f"step {record['step']}: held-out blocks, probes with {budgets}: {told}"
 
 
 def validation_line(record: Record) -> str:

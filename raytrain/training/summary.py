@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from raytrain.evaluation.scoring import Scores
+from raytrain.evaluation.scores import Scores
 from raytrain.settings import redacted
 
 Record = dict[str, Any]
@@ -72,6 +72,6 @@ def where(run_url: str, tracking_uri: str | None, run_id: str | None) -> list[st
         f"MLflow      {mlflow}",
         "Next:",
         f'  python -c "import raytrain; print(raytrain.load({run_url!r}).encode(13.4, 52.5))"',
-        f"  python benchmarks/probes.py {run_url}",
+        f"  python -m raytrain.evaluate {run_url}",
         *([f"  mlflow ui --backend-store-uri {redacted(tracking_uri)}"] if run_id else []),
     ]

@@ -1,18 +1,22 @@
+import inspect
+from typing import Any
+
 import numpy as np
 import pytest
 
-from raytrain.evaluation.splits import INNER_FOLDS, seen_share, split
+from raytrain.evaluation.continents import CONTINENTS, continents
+from raytrain.evaluation.splits import INNER_FOLDS, Holdout, seen_share, split
 from raytrain.evaluation.tasks import Task, TaskError
 from raytrain.geo import blocks, great_circle_km, random_on_sphere
 
 
-@pytest.mark.parametrize("degrees", [2.0, 10.0, 30.0])
+@pytest.mark.parametrize("holdout", [2.0, 10.0, 30.0])
 @pytest.mark.parametrize("budget", [None, 300])
 def test_whole_blocks_are_held_out_and_folded(
-    height: Task, degrees: float, budget: int | None
+    height: Task, holdout: float, budget: int | None
 ) -> None:
-    parts = split(height, degrees=degrees, budget=budget)
-    block = blocks(height.lonlat_deg, degrees)
+    parts = split(height, holdout=holdout, budget=budget)
+    block = blocks(height.lonlat_deg, holdout)
     train, test = set(block[parts.train]), set(block[parts.test])
     assert not train & test
     folds = [set(block[parts.train[parts.fold == f]]) for f in range(INNER_FOLDS)]
@@ -38,13 +42,13 @@ def test_seeds_and_tasks_differ_and_repeat(height: Task) -> None:
 
 
 def test_random_split_leaves_near_neighbours_that_blocks_do_not(height: Task) -> None:
-    def median_gap_km(degrees: float | None) -> float:
-        parts = split(height, degrees=degrees)
+    def median_gap_km(holdout: Holdout) -> float:
+        parts = split(height, holdout=holdout)
         train = height.lonlat_deg[parts.train]
         gaps = [great_circle_km(p[None], train).min() for p in height.lonlat_deg[parts.test]]
         return float(np.median(gaps))
 
-    assert 1.5 * median_gap_km(None) < median_gap_km(10.0) < median_gap_km(30.0)
+    assert 1.5 * median_gap_km("random") < median_gap_km(10.0) < median_gap_km(30.0)
 
 
 def test_test_classes_occur_in_training(hemisphere: Task) -> None:
@@ -55,7 +59,47 @@ def test_test_classes_occur_in_training(hemisphere: Task) -> None:
         y=blocks(hemisphere.lonlat_deg, 30.0).astype(float),
         classes=tuple(map(str, range(100))),
     )
-    assert seen_share(unseen, split(unseen, degrees=30.0)) == 0.0
+    assert seen_share(unseen, split(unseen, holdout=30.0)) == 0.0
+
+
+@pytest.mark.parametrize("budget", [None, 300])
+def test_continents_are_held_out_in_turn(height: Task, budget: int | None) -> None:
+    continent = continents(height.lonlat_deg)
+    for seed in range(8):
+        parts = split(height, holdout="continent", seed=seed, budget=budget)
+        assert set(continent[parts.test]) == {seed % 6}
+        assert seed % 6 not in continent[parts.train]
+        others = int((continent != seed % 6).sum())
+        assert len(parts.train) == (others if budget is None else budget)
+        block = blocks(height.lonlat_deg[parts.train], 10.0)
+        assert all(len(set(parts.fold[block == b])) == 1 for b in set(block))
+        assert set(parts.fold) == set(range(INNER_FOLDS))
+
+
+def test_a_continent_with_few_labels_is_never_the_test(height: Task) -> None:
+    continent = continents(height.lonlat_deg)
+    some = np.flatnonzero((continent == 0) | (continent == 3))
+    stray = np.flatnonzero(continent == 1)[:3]
+    task = height.subset(np.concatenate([some, stray]))
+    held = [split(task, holdout="continent", seed=seed) for seed in range(3)]
+    assert [set(continents(task.lonlat_deg[parts.test])) for parts in held] == [{0}, {3}, {0}]
+    only = height.subset(np.concatenate([np.flatnonzero(continent == 0), stray]))
+    with pytest.raises(TaskError, match=r"task height: its labels lie in Africa.*blocks instead"):
+        split(only, holdout="continent")
+
+
+def test_classes_of_one_continent_cannot_be_known(hemisphere: Task) -> None:
+    continent = continents(hemisphere.lonlat_deg).astype(float)
+    task = Task(
+        name="own", lonlat_deg=hemisphere.lonlat_deg, y=continent, classes=tuple(CONTINENTS)
+    )
+    assert seen_share(task, split(task, holdout="continent", seed=2)) == 0.0
+
+
+@pytest.mark.parametrize("holdout", [0.0, 200.0, "continents"])
+def test_an_unknown_holdout_says_what_there_is(height: Task, holdout: Any) -> None:
+    with pytest.raises(TaskError, match=r'degrees \(up to 180\), "random" or "continent"'):
+        inspect.unwrap(split)(height, holdout=holdout)
 
 
 def test_too_few_blocks_say_what_to_do() -> None:
@@ -64,4 +108,4 @@ def test_too_few_blocks_say_what_to_do() -> None:
     with pytest.raises(TaskError, match=r"village.*blocks of 10°.*smaller blocks or more labels"):
         split(task)
     with pytest.raises(TaskError, match="to choose a penalty"):
-        split(task, degrees=0.5, budget=2)
+        split(task, holdout=0.5, budget=2)

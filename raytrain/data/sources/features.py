@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raytrain import wheels
 from raytrain.data.manifest import Field
-from raytrain.data.sources import wheels
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.places import PlacesSource
 from raytrain.data.writer import Observations, Observed

