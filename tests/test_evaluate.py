@@ -31,7 +31,8 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     land_cover = {"name": "cover", "leaks": ["igbp"], "source": None}
     for seed in (0, 1):
         config = {"location": to_dict(location), "seed": seed, "cards": {"cover": land_cover}}
-        save_location_encoder(f"runs/melt-{seed}", config, location.build())
+        save_location_encoder(f"runs/melt-{seed}/last", config, location.build())
+        Path(f"runs/melt-{seed}/latest.json").write_text('{"checkpoint": "last"}')
     Path("mine.py").write_text("import numpy as np\nencode = lambda lon, lat: np.c_[lat, lat**2]\n")
     spec = ["runs/melt-0", "runs/melt-1", "mine:encode", "output=out", *QUICK, *FEW]
     assert main(spec) == 0
@@ -41,19 +42,19 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     found = content(tmp_path / "out")
     names = [row["name"] for row in found["rows"]]
     assert names == [
-        "label-kNN", "inverse distance", "unit xyz", "untrained", "runs/melt (2 seeds)",
+        "label-kNN", "inverse distance", "unit xyz", "untrained", "melt (2 seeds)",
         "mine:encode",
     ]  # fmt: skip
-    assert found["tables"][0]["leaks"] == {"runs/melt (2 seeds)": ["igbp"]}
+    assert found["tables"][0]["leaks"] == {"melt (2 seeds)": ["igbp"]}
     assert found["skipped"] == ["geoclip", "random Fourier", "untrained harmonics"]
     elevation = found["tables"][0]["scores"]["mine:encode"]["300 labels"]
     assert elevation["mean"]["mean"] == elevation["airport_elevation"]["mean"]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "runs/melt (2 seeds)" in page
+    assert "melt (2 seeds)" in page
     assert "Skipped, so not scored: geoclip" in page
     long = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert len(long) == 7 * 2 * 2  # rows before they are pooled, tasks, seeds
-    assert set(long[long.leaked].row) == {"runs/melt-0", "runs/melt-1"}
+    assert set(long[long.leaked].row) == {"melt-0", "melt-1"}
 
 
 def test_several_splits_and_probes_make_a_table_each(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import importlib
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from raytrain.settings import Tree, build, to_dict
 Kind = Literal["label baseline", "encoder baseline", "encoder"]
 
 GEOCLIP, UNTRAINED = "geoclip", "untrained"
+NO_PART = ("name", "storage", "overwrite", "scaling", "tracking", "evaluate")  # of a recipe
 LABEL_BASELINES: dict[str, LabelBaseline] = {
     "label-kNN": baselines.label_knn,
     "inverse distance": baselines.inverse_distance,
@@ -81,16 +83,20 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
         )
         for number, location in enumerate(distinct, 1)
     ]
-    return (*label_rows(skip), *fixed, *fresh, *named)
+    return _shortened((*label_rows(skip), *fixed, *fresh, *named))
 
 
 def families(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
     """Rows by what they were trained as: runs that differ in nothing but their seed are one, named
     by what their names begin with; every other row is its own."""
     found: dict[str, list[Row]] = {}
+    seeds: Counter[tuple[str, int]] = Counter()
     for row in rows:
-        config = {k: v for k, v in (row.config or {}).items() if k not in ("seed", "name")}
-        found.setdefault(json.dumps(config) if config else row.name, []).append(row)
+        config = {k: v for k, v in (row.config or {}).items() if k not in ("seed", *NO_PART)}
+        recipe, seed = json.dumps(config), (row.config or {}).get("seed", 0)
+        key = f"{recipe} {seeds[recipe, seed]}" if config else row.name
+        seeds[recipe, seed] += 1  # a checkpoint of the same run is no other seed
+        found.setdefault(key, []).append(row)
     named = {}
     for members in found.values():
         name = members[0].name
@@ -101,6 +107,15 @@ def families(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
             name = f"{start or name} ({len(members)} seeds)"
         named[name] = tuple(members)
     return named
+
+
+def _shortened(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows of runs named by their folder alone, where that tells them from all others."""
+    short = [row.name.rpartition("/")[2] if row.run_url else row.name for row in rows]
+    return tuple(
+        replace(row, name=name) if short.count(name) == 1 else row
+        for row, name in zip(rows, short, strict=True)
+    )
 
 
 def label_rows(skip: Collection[str] = ()) -> tuple[Row, ...]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from raytrain.encoders.pretrained import save_location_encoder
 from raytrain.encoders.weights import WeightsError
 from raytrain.errors import UserError
 from raytrain.evaluation.baselines import untrained
-from raytrain.evaluation.roster import GEOCLIP, Row, label_rows, roster
+from raytrain.evaluation.roster import GEOCLIP, Row, families, label_rows, roster
 from raytrain.evaluation.splits import split
 from raytrain.evaluation.tasks import Task
 from raytrain.settings import to_dict
@@ -76,7 +77,7 @@ def test_a_run_stands_beside_its_own_architecture_untrained(tmp_path: Path) -> N
     cards = {"words": {"name": "words", "leaks": ["country"]}}
     url = run(tmp_path / "run", cards=cards)
     rows = roster([f"{url}/", url], skip=SKIP)
-    assert kinds(rows) == {**BASELINES, "untrained": "encoder baseline", url: "encoder"}
+    assert kinds(rows) == {**BASELINES, "untrained": "encoder baseline", "run": "encoder"}
     fresh, trained = rows[-2:]
     assert (trained.modalities, trained.run_url) == ((cards["words"],), url)
     assert (fresh.modalities, fresh.run_url) == ((), None)
@@ -96,11 +97,31 @@ def test_each_architecture_is_untrained_once(tmp_path: Path) -> None:
     urls = [run(tmp_path / "a", 16), run(tmp_path / "b", 24), run(tmp_path / "c", 16, seed=8)]
     rows = roster(urls, skip=SKIP)
     expected = {"untrained 1": "encoder baseline", "untrained 2": "encoder baseline"}
-    assert kinds(rows) == {**BASELINES, **expected, **dict.fromkeys(urls, "encoder")}
+    assert kinds(rows) == {**BASELINES, **expected, **dict.fromkeys("abc", "encoder")}
     for row, width in zip(rows[5:7], (16, 24), strict=True):
         assert row.encode is not None
         assert np.array_equal(row.encode(LON, LAT), untrained(location(width))(LON, LAT))
-    assert list(kinds(roster([urls[0], urls[2]], skip=SKIP)))[5:] == ["untrained", *urls[::2]]
+    assert list(kinds(roster([urls[0], urls[2]], skip=SKIP)))[5:] == ["untrained", "a", "c"]
+
+
+def test_runs_that_differ_in_their_seed_are_one_family(tmp_path: Path) -> None:
+    recipe = {"method": "melt"}
+    urls = [run(tmp_path / f"melt-{s}", seed=s, **recipe, name=f"melt-{s}") for s in (0, 1)]
+    for url, seed in zip(urls, (0, 1), strict=True):
+        config = Path(url, "checkpoint_000007", "config.json")
+        config.write_text(json.dumps({**json.loads(config.read_text()), "seed": seed}))
+    other = run(tmp_path / "salt", method="salt")
+    same = f"{urls[0]}/checkpoint_000007"
+    found = families(roster([*urls, other, same], skip=SKIP))
+    names = {name: [row.name for row in rows] for name, rows in found.items()}
+    assert names["melt (2 seeds)"] == ["melt-0", "melt-1"]
+    assert names["salt"] == ["salt"]
+    assert names[same] == [same]
+
+
+def test_rows_of_one_name_keep_their_paths(tmp_path: Path) -> None:
+    urls = [run(tmp_path / folder / "melt", method=folder) for folder in ("a", "b")]
+    assert [row.name for row in roster(urls, skip=SKIP)][-2:] == urls
 
 
 def test_untrained_alone_is_the_default_architecture() -> None:
