@@ -212,7 +212,7 @@ def pictures(families: Any, labelled: Any, table: Any) -> dict[str, bytes]:
     for name, (first, *_) in families.items():
         if first.encode is not None and (first.kind == "encoder" or name in (GEOCLIP, UNTRAINED)):
             picture = atlas.world_map(first.encode, land=land, title=name, width=1000)
-            images[f"embedding/{name}"] = atlas.png(picture)
+            images[f"embedding/{name}"] = atlas.png(picture, 128)
     drawn = [name for name, (first, *_) in families.items() if first.kind == "encoder"]
     drawn = [*(n for n in ("inverse distance", GEOCLIP) if n in families), *drawn][:MAPS]
     for item in labelled:
@@ -223,7 +223,7 @@ def pictures(families: Any, labelled: Any, table: Any) -> dict[str, bytes]:
             title = f"{task.name.replace('_', ' ')}: {name}"
             unit = item.card.units if task.classes is None else "share of wrong answers"
             picture = atlas.error_map(task.lonlat_deg, error, most, unit, land=land, title=title)
-            images[f"error/{task.name}/{name}"] = atlas.png(picture)
+            images[f"error/{task.name}/{name}"] = atlas.png(picture, 32)
     return images
 
 

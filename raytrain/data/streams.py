@@ -30,6 +30,7 @@ Columns = dict[str, NDArray[Any]]
 
 BLOCK_BYTES = 8_000_000
 ROUND_S = 0.1
+READS_PER_CPU = 2  # a short one ends long before the next is begun, in ROUND_S
 CPUS_PER_READ = 0.01  # the number of reads is bounded a stream: none can starve another of CPUs
 
 
@@ -222,9 +223,9 @@ class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]
         cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in ray.nodes()}
 
         def reads(node: str) -> int:
-            """The node's CPUs that its workers leave, shared by all of their streams."""
-            workers = worker_node_ids.count(node)
-            return int(max(1, (cpus[node] / workers - self.cpus_per_worker) // len(datasets)))
+            """Of the node's CPUs that its workers leave, shared by all of their streams."""
+            free = cpus[node] / worker_node_ids.count(node) - self.cpus_per_worker
+            return int(max(1, READS_PER_CPU * free // len(datasets)))
 
         return [
             {

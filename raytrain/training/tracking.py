@@ -120,6 +120,7 @@ class Tracker:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.config.uri)
+        _make_whole(str(self.config.uri))
         self._client = mlflow.MlflowClient(self.config.uri)
         try:
             self.run_id = json.loads(storage.read(f"{self.run_url}/{RUN_FILE}"))["run_id"]
@@ -163,6 +164,21 @@ class Tracker:
             record = json.loads(line)
             self.last_step |= {k: record["step"] for k in record if k != "step"}
         return lines
+
+
+def _make_whole(uri: str) -> None:
+    """Make a sqlite file that is not there yet under another name first: MLflow takes a second or
+    two for its tables, and would never open again what a driver that is killed then leaves."""
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    making = path.with_name(f"{path.name}.{os.getpid()}")
+    MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+    with suppress(FileExistsError):  # another run was faster
+        os.link(making, path)
+    making.unlink()
 
 
 def _key(name: str) -> str:

@@ -46,7 +46,7 @@ def test_the_embedded_labels_of_the_seven_tasks() -> None:
         assert len(labelled.task.y) >= 1000
         assert labelled.card.credit
         assert labelled.card.units or labelled.task.classes
-        assert all("repeat a place" in note for note in labelled.notes)
+        assert all("at a place that has another" in note for note in labelled.notes)
 
 
 def test_labels_that_were_never_made_say_how(tmp_path: Path, monkeypatch: Any) -> None:

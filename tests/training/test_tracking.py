@@ -1,0 +1,45 @@
+"""MLflow by the driver."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from raytrain.training.config import TrackingConfig
+from raytrain.training.tracking import Tracker
+
+LOG_ONE_STEP = """
+import sys
+from raytrain.training.config import TrackingConfig
+from raytrain.training.tracking import Tracker
+tracker = Tracker(TrackingConfig(uri=sys.argv[1]), sys.argv[2], "run", {})
+tracker.log({"step": 1, "loss": 2.0})
+tracker.finish("FINISHED")
+"""
+
+
+def test_a_driver_that_is_killed_while_mlflow_makes_its_tables_spoils_nothing(
+    tmp_path: Path,
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    driver = subprocess.Popen([sys.executable, "-c", LOG_ONE_STEP, uri, str(tmp_path / "run")])
+    patience = time.monotonic() + 60
+    while not (half_made := [*tmp_path.glob("mlflow.db*")]) and time.monotonic() < patience:
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    assert half_made
+    assert half_made[0].name != "mlflow.db"
+
+    said: list[str] = []
+    tracker = Tracker(TrackingConfig(uri=uri), str(tmp_path / "run"), "run", {}, said.append)
+    tracker.log({"step": 1, "loss": 2.0})
+    tracker.finish("FINISHED")
+    assert said == []
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert database.execute("select name, status from runs").fetchall() == [("run", "FINISHED")]
+        assert database.execute(
+            "select step, value from metrics where key = 'loss'"
+        ).fetchall() == [(1, 2.0)]
