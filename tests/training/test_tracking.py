@@ -35,11 +35,11 @@ def test_a_driver_that_is_killed_while_mlflow_makes_its_tables_spoils_nothing(
 
     said: list[str] = []
     tracker = Tracker(TrackingConfig(uri=uri), str(tmp_path / "run"), "run", {}, said.append)
-    tracker.log({"step": 1, "loss": 2.0})
+    tracker.log({"step": 2, "loss": 1.0})
     tracker.finish("FINISHED")
     assert said == []
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         assert database.execute("select name, status from runs").fetchall() == [("run", "FINISHED")]
         assert database.execute(
             "select step, value from metrics where key = 'loss'"
-        ).fetchall() == [(1, 2.0)]
+        ).fetchall() == [(2, 1.0)]
