@@ -43,9 +43,8 @@ def main() -> None:
             where = [f"name={name}", f"storage={options.folder}", f"data.root={options.root}"]
             run("raytrain.pretrain", *where, *overrides, *every, f"seed={seed}")
             runs.append(f"{options.folder}/{name}")
-    run(
-        "raytrain.evaluate", *runs, f"root={options.root}", f"output={options.folder}/evaluation"
-    )  # fmt: skip
+    page = f"output={options.folder}/evaluation"
+    run("raytrain.evaluate", *runs, f"root={options.root}", page)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from raytrain.encoders.pretrained import load
 from raytrain.errors import UserError
 from raytrain.evaluation.baselines import untrained
 from raytrain.evaluation.probes import Encoder
-from raytrain.geo import Array, cell_grid, random_on_sphere, raster_pixels
+from raytrain.geo import EQUAL_EARTH, Array, cell_grid, random_on_sphere, raster_pixels
 from raytrain.settings import build
 
 Mask = NDArray[np.bool_]
@@ -34,7 +34,6 @@ FIT_PLACES = 20_000  # random places to which the components are fitted
 ROWS = 16384  # places encoded at a time
 HEAT_AT = (0.0, 0.35, 0.7, 1.0)
 HEAT = np.array([[44, 62, 110], [150, 62, 120], [240, 120, 70], [255, 236, 170]], float)
-EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)  # Savric, Patterson and Jenny 2018
 
 
 class Palette(NamedTuple):

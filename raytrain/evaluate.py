@@ -42,15 +42,7 @@ class EvaluateConfig:
     """
 
     encoders: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = (
-        "air_temperature",
-        "log_precipitation",
-        "airport_elevation",
-        "log_population_50km",
-        "koppen",
-        "igbp",
-        "country",
-    )
+    tasks: tuple[str, ...] = field(default_factory=lambda: _development())
     root: str = "earth-mini"
     tables: str | None = None
     holdouts: tuple[float | Literal["random", "continent"], ...] = (10.0,)
@@ -73,6 +65,12 @@ class EvaluateConfig:
             raise ValueError(
                 f"a budget of {few[0]} labels is too small for a probe; give 10 or more"
             )
+
+
+def _development() -> tuple[str, ...]:
+    from raytrain.evaluation.cards import DEVELOPMENT
+
+    return DEVELOPMENT
 
 
 def main(arguments: list[str] | None = None) -> int:

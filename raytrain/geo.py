@@ -12,6 +12,7 @@ from raytrain.errors import UserError
 Array = NDArray[np.float64]
 
 EARTH_RADIUS_KM = 6371.0088
+EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)  # Šavrič, Patterson and Jenny 2018
 
 
 class CoordinateError(UserError):

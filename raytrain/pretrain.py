@@ -79,6 +79,7 @@ def pretrain(config: RunConfig, console: Console) -> int:
     """Run, or go on with, the pretraining that `config` describes, and sum it up."""
     # Heavy imports wait until the settings are known to be good.
     from raytrain.data import preparation
+    from raytrain.data.cards import MINI
     from raytrain.training import checkpoint, launch
     from raytrain.training.evaluator import Evaluator, clean_tasks
     from raytrain.training.job import chosen_cards, make_job
@@ -87,12 +88,13 @@ def pretrain(config: RunConfig, console: Console) -> int:
 
     assert config.name is not None
     cards = chosen_cards(config)
+    labelled, leaked = clean_tasks(config.evaluate, list(cards.values()))
     with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
         making = background.submit(preparation.ready, cards.values(), config.data.root)
-        if wait([making], timeout=1).not_done:
-            console.print(f"making the shards of {config.data.root}, once")
-        else:
+        if wait([making], timeout=1).done:
             making.result()  # bad data ends here
+        elif config.data.root == MINI:
+            console.print(f"making the shards of {MINI}, once")
         say = console.print if launch.connect(config.scaling) else None
         urls = making.result()
     workers, use_gpu = launch.choose_workers(config.scaling, say)
@@ -107,7 +109,6 @@ def pretrain(config: RunConfig, console: Console) -> int:
     def warn(problem: str) -> None:
         console.print(f"[yellow]{escape(problem)}[/yellow]", highlight=False, soft_wrap=True)
 
-    labelled, leaked = clean_tasks(config.evaluate, list(cards.values()))
     for name in leaked:
         console.print(f"{name} is left out of the probes: a modality of this run holds its labels")
     evaluator = Evaluator(config.evaluate, labelled)
@@ -119,8 +120,7 @@ def pretrain(config: RunConfig, console: Console) -> int:
             def on_records(records: list[dict[str, Any]]) -> None:
                 for record in records:
                     if weights := record.pop("encoder", None):
-                        encoder = job.build_model().location
-                        evaluator.submit(record["step"], encoder, weights)
+                        evaluator.submit(record["step"], config.location.build(), weights)
                         continue
                     display.show(record)
                     if "step" in record:

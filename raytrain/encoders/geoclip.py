@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from raytrain import wheels
 from raytrain.encoders.weights import load_exactly, tensors
+from raytrain.geo import EQUAL_EARTH
 
 WHEEL, WEIGHTS = "geoclip", "geoclip/model/weights/location_encoder_weights.pth"
-EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)  # Šavrič et al. 2018
 SCALE = 66.50336  # and a division by 180: GeoCLIP's unit of the projection
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from raytrain.evaluation import charts
+from raytrain.evaluation import charts, statistics
 from raytrain.evaluation.charts import Axis, Chart
 
 Record = Mapping[str, Any]  # an object of scores.json
 
 NO_VALUE = "–"
-SIGNIFICANT = 0.05  # at or above this p there is no difference
 NEARLY_ALL = 0.995  # shares above are not worth a note
 KINDS = ("label baseline", "encoder baseline", "encoder")
 GEOMETRY = {
@@ -120,9 +119,7 @@ def outcome(pair: Record) -> str:
     difference, p = _number(pair["difference"]), _number(pair["p"])
     if difference is None or p is None:
         return NO_VALUE
-    if p >= SIGNIFICANT:
-        return "no difference"
-    return "better" if difference > 0 else "worse"
+    return statistics.outcome(difference, p)
 
 
 def cell(

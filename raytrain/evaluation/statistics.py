@@ -19,6 +19,7 @@ from raytrain.geo import Array
 
 BLOCK_DEG = 10.0
 BLOCKS = int(geo.blocks(np.array([[179.999, 90.0]]), BLOCK_DEG)[0]) + 1
+SIGNIFICANT = 0.05  # at or above this p there is no difference
 SUMS = 4  # of squared errors, labels, labels squared, and rows
 
 
@@ -35,9 +36,14 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        if self.p >= 0.05:
-            return "no difference"
-        return "better" if self.difference > 0 else "worse"
+        return outcome(self.difference, self.p)
+
+
+def outcome(difference: float, p: float) -> str:
+    """What a comparison says of its first row."""
+    if p >= SIGNIFICANT:
+        return "no difference"
+    return "better" if difference > 0 else "worse"
 
 
 def block_sums(task: Task, rows: NDArray[np.int64], prediction: Array) -> Array:

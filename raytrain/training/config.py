@@ -80,7 +80,7 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluatorConfig:
     """Probes of the frozen embedding on 10° blocks, with so many splits: at the end of a run, and
     while it trains every so many steps (null: not), beside it and without stopping it.
 
@@ -131,7 +131,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: EvaluatorConfig = field(default_factory=EvaluatorConfig)
 
 
 def new_run_name(config: RunConfig) -> str:

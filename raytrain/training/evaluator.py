@@ -14,11 +14,11 @@ from raytrain.evaluation.scores import named
 from raytrain.evaluation.scoring import score
 from raytrain.settings import to_dict
 from raytrain.training.board import Record
-from raytrain.training.config import EvaluateConfig
+from raytrain.training.config import EvaluatorConfig
 
 
 def clean_tasks(
-    config: EvaluateConfig, modalities: Sequence[Card]
+    config: EvaluatorConfig, modalities: Sequence[Card]
 ) -> tuple[list[Labelled], list[str]]:
     """The tasks of a run with their labels, and the names of those that one of its modalities gives
     away, which are left out. Raises TaskError for a task that does not exist or cannot be used."""
@@ -31,7 +31,7 @@ def clean_tasks(
 class Evaluator:
     """Scores encoders that training sends, one after another, in a thread of its own."""
 
-    def __init__(self, config: EvaluateConfig, tasks: Sequence[Labelled]) -> None:
+    def __init__(self, config: EvaluatorConfig, tasks: Sequence[Labelled]) -> None:
         self.config, self.tasks = config, [item.task for item in tasks]
         self._thread = ThreadPoolExecutor(1, "evaluator")
         self._under_way: list[Future[Record]] = []

@@ -6,22 +6,22 @@ from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.positional import SphericalHarmonicsConfig
 from raytrain.encoders.pretrained import location_weights
 from raytrain.settings import SettingsError, build
-from raytrain.training.config import EvaluateConfig
+from raytrain.training.config import EvaluatorConfig
 from raytrain.training.evaluator import Evaluator, clean_tasks
 
 
 def test_each_task_has_its_cadence() -> None:
-    config = EvaluateConfig(tasks=("igbp", "country", "mine/soil.yaml"), every=10)
+    config = EvaluatorConfig(tasks=("igbp", "country", "mine/soil.yaml"), every=10)
     assert config.due(20) == ("igbp", "country", "soil")
     assert config.due(25) == ()
-    own = EvaluateConfig(tasks=("igbp", "country"), every_of={"country": 15})
+    own = EvaluatorConfig(tasks=("igbp", "country"), every_of={"country": 15})
     assert [own.due(step) for step in (10, 15)] == [(), ("country",)]
     with pytest.raises(SettingsError, match="every_of: koppen is not among"):
-        build(EvaluateConfig, {"every_of": {"koppen": 5}})
+        build(EvaluatorConfig, {"every_of": {"koppen": 5}})
 
 
 def test_scores_of_an_encoder_come_later() -> None:
-    config = EvaluateConfig(tasks=("igbp", "air_temperature"), seeds=1, every=2)
+    config = EvaluatorConfig(tasks=("igbp", "air_temperature"), seeds=1, every=2)
     labelled, leaked = clean_tasks(config, [])
     assert leaked == []
     evaluator = Evaluator(config, labelled)
