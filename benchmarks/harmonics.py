@@ -27,7 +27,7 @@ import torch
 from scipy.special import sph_harm_y
 from torch import Tensor
 
-from raytrain.encoders.positional import SphericalHarmonics
+from raytrain.encoders.positional.harmonics import SphericalHarmonics
 from raytrain.geo import random_on_sphere
 
 CASES = [(10, 2048), (20, 2048), (40, 2048), (40, 8192), (100, 2048)]

@@ -4,22 +4,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import sph_harm_y
 
-from raytrain.encoders.positional import Direct, SphericalHarmonics, SphericalHarmonicsConfig
-from raytrain.geo import random_on_sphere, unit_xyz
+from raytrain.encoders.positional import SphericalHarmonicsConfig
+from raytrain.encoders.positional.harmonics import SphericalHarmonics
+from raytrain.geo import random_on_sphere
 from raytrain.settings import SettingsError, build
 
 Array = NDArray[np.float64]
-
-
-def hard_places() -> Array:
-    """Places over the sphere, poles and dateline, and closer and closer to both."""
-    steps = np.geomspace(1e-9, 5, 20)
-    near_pole = np.stack([np.linspace(-180, 180, 20), 90 - steps], axis=1)
-    near_dateline = np.stack([180 - steps, np.linspace(-90, 90, 20)], axis=1)
-    corners = [[0, 90], [180, 90], [-180, 90], [33, -90], [180, 0], [-180, 0], [0, 0], [90, -45]]
-    over_all = random_on_sphere(100, np.random.default_rng(0))
-    mirrored = np.concatenate([near_pole * [1, -1], near_dateline * [-1, 1]])
-    return np.concatenate([corners, near_pole, near_dateline, mirrored, over_all])
 
 
 def by_scipy(lonlat_deg: Array, degrees: int) -> Array:
@@ -36,8 +26,10 @@ def by_scipy(lonlat_deg: Array, degrees: int) -> Array:
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 10, 20, 40, 100])
-def test_harmonics_agree_with_scipy_poles_and_dateline_included(degrees: int) -> None:
-    places = hard_places()
+def test_harmonics_agree_with_scipy_poles_and_dateline_included(
+    degrees: int, hard_places: Array
+) -> None:
+    places = hard_places
     ours = SphericalHarmonics(degrees)(torch.from_numpy(places))
     assert ours.dtype == torch.float32
     assert ours.shape == (len(places), degrees**2)
@@ -110,9 +102,3 @@ def test_harmonics_keep_no_gradient_and_save_nothing() -> None:
 def test_degrees_out_of_range_say_what_to_choose(degrees: int) -> None:
     with pytest.raises(SettingsError, match=rf"location: degrees is {degrees}; choose 1 to 100"):
         build(SphericalHarmonicsConfig, {"degrees": degrees}, "location")
-
-
-def test_direct_is_the_unit_vector() -> None:
-    places = hard_places()
-    ours = Direct()(torch.from_numpy(places)).numpy()
-    np.testing.assert_allclose(ours, unit_xyz(places), atol=6e-8)

@@ -1,4 +1,4 @@
-"""Positional encodings: places to the numbers that a location encoder's network reads."""
+"""Spherical harmonics: exact, smooth everywhere, and fast to high degrees."""
 
 import math
 from dataclasses import dataclass
@@ -22,31 +22,6 @@ class SphericalHarmonicsConfig:
 
     def build(self) -> "SphericalHarmonics":
         return SphericalHarmonics(self.degrees)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirectConfig:
-    """The point of the unit sphere, x to (0, 0), y to (90 E, 0), z north: 3 columns."""
-
-    kind: Literal["direct"] = "direct"
-
-    def build(self) -> "Direct":
-        return Direct()
-
-
-PositionalConfig = SphericalHarmonicsConfig | DirectConfig
-
-
-class Direct(nn.Module):
-    """Unit vectors of places; no gradient to coordinates."""
-
-    dim = 3
-
-    @torch.no_grad()
-    def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
-        lon, lat = torch.deg2rad(lonlat_deg).unbind(1)
-        xyz = (lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin())
-        return torch.stack(xyz, dim=1).float()
 
 
 class SphericalHarmonics(nn.Module):
