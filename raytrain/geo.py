@@ -128,6 +128,14 @@ def random_on_sphere(n: int, rng: np.random.Generator) -> Array:
     return np.stack([rng.uniform(-180, 180, n), lat_deg], axis=1)
 
 
+def fibonacci_sphere(n: int) -> Array:
+    """n points of the unit sphere [n, 3], nearly evenly spread (a Fibonacci lattice)."""
+    step = np.arange(n) + 0.5
+    z = 1 - 2 * step / n
+    turn, radius = np.pi * (1 + 5**0.5) * step, np.sqrt(1 - z**2)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)
+
+
 def cell_grid(degrees: float) -> tuple[Array, tuple[int, int]]:
     """Centres of a global grid of cells, north-west first, [height * width, 2], and its shape."""
     height, width = grid_shape(degrees)

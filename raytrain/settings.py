@@ -178,9 +178,18 @@ def _value(hint: Any, value: Any, path: str, default: Any) -> Any:
     if get_origin(hint) is dict and isinstance(value, Mapping):
         item = get_args(hint)[1]
         return {k: _value(item, v, f"{path}.{k}", None) for k, v in value.items()}
-    if get_origin(hint) is tuple and not isinstance(value, list | tuple | Mapping):
-        value = _items(value, words=get_args(hint)[0] is str)
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        if not isinstance(value, list | tuple | Mapping):
+            value = _items(value, words=item is str)
+        if _settings(item) and not isinstance(value, Mapping):
+            return tuple(_value(item, v, f"{path}.{i}", None) for i, v in enumerate(value))
     return _leaf(hint, value, path)
+
+
+def _settings(hint: Any) -> bool:
+    """A settings dataclass, or a union of some."""
+    return any(dataclasses.is_dataclass(member) for member in (hint, *get_args(hint)))
 
 
 def _items(value: Any, words: bool) -> list[Any]:

@@ -39,7 +39,7 @@ class LocationEncoder(nn.Module):
         self.positional = config.positional.build()
         self.skip, self.learned_dim = config.skip, config.dim
         self.dim = config.dim + (self.positional.dim if config.skip else 0)
-        self.network = config.network.build(self.positional.dim, config.dim)
+        self.network = config.network.build(self.positional.parts, config.dim)
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         position = self.positional(lonlat_deg)

@@ -55,7 +55,7 @@ class MLPTowerConfig:
         layers = MLPConfig(
             width=self.width, hidden_layers=self.hidden_layers, residual=self.residual
         )
-        return Tower(field, nn.Sequential(nn.Flatten(), layers.build(field.size, dim)), dim)
+        return Tower(field, nn.Sequential(nn.Flatten(), layers.build([field.size], dim)), dim)
 
 
 @dataclass(frozen=True, kw_only=True)

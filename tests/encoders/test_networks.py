@@ -3,22 +3,33 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from raytrain.encoders.networks import MLPConfig, NetworkConfig, SirenConfig
+from raytrain.encoders.networks import (
+    BranchesConfig,
+    FCNetConfig,
+    MLPConfig,
+    NetworkConfig,
+    SirenConfig,
+)
 from raytrain.settings import SettingsError, build
 
+Array = NDArray[np.floating]
 NETWORKS = [
     SirenConfig(width=7, hidden_layers=3, w0_first=3.0),
     MLPConfig(width=7, hidden_layers=3),
     MLPConfig(width=7, hidden_layers=3, residual=True),
+    SirenConfig(width=7, hidden_layers=4, w0_first=3.0, residual=True),
+    FCNetConfig(width=7, blocks=2),
+    BranchesConfig(network=SirenConfig(width=7)),
 ]
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=str)
 def test_gradients_are_right(config: NetworkConfig) -> None:
     torch.manual_seed(0)
-    network = config.build(5, 4).double()
+    network = config.build([2, 3], 4).double()
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     names, parameters = zip(*network.named_parameters(), strict=True)
 
@@ -31,7 +42,7 @@ def test_gradients_are_right(config: NetworkConfig) -> None:
 
 
 def test_siren_is_sines_and_a_linear_last_layer() -> None:
-    network = SirenConfig(width=6, hidden_layers=2).build(5, 4)
+    network = SirenConfig(width=6, hidden_layers=2).build([5], 4)
     (w1, b1), (w2, b2), (w3, b3) = (
         (layer.weight.detach().numpy(), layer.bias.detach().numpy())
         for layer in network.modules()
@@ -45,7 +56,7 @@ def test_siren_is_sines_and_a_linear_last_layer() -> None:
 def test_siren_starts_as_published() -> None:
     """Weights and biases uniform within 1/dim_in, then sqrt(6/width)/w0."""
     torch.manual_seed(0)
-    layers = [m for m in SirenConfig().build(400, 256).modules() if isinstance(m, nn.Linear)]
+    layers = [m for m in SirenConfig().build([400], 256).modules() if isinstance(m, nn.Linear)]
     assert [tuple(m.weight.shape) for m in layers] == [(512, 400), (512, 512), (256, 512)]
     for layer, bound in zip(layers, (1 / 400, math.sqrt(6 / 512), math.sqrt(6 / 512)), strict=True):
         for values in (layer.weight, layer.bias):
@@ -54,11 +65,65 @@ def test_siren_starts_as_published() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    network = SirenConfig(width=64, dropout=0.5).build(3, 2)
+    network = SirenConfig(width=64, dropout=0.5).build([3], 2)
     x = torch.randn(5, 3)
     assert not torch.equal(network(x), network(x))
     network.eval()
     assert torch.equal(network(x), network(x))
+
+
+def linears(network: nn.Module) -> list[tuple[Array, Array]]:
+    return [
+        (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+
+
+def some(rows: int, columns: int) -> Array:
+    return np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+
+
+def test_residual_siren_averages_what_goes_into_the_sines() -> None:
+    network = SirenConfig(width=6, hidden_layers=3, residual=True).build([5], 4)
+    (w1, b1), (w2, b2), (w3, b3), (w4, b4) = linears(network)
+    x = some(3, 5)
+    first = x @ w1.T + b1
+    second = (np.sin(30 * first) @ w2.T + b2 + first) / 2
+    third = (np.sin(second) @ w3.T + b3 + second) / 2
+    ours = network(torch.from_numpy(x)).detach()
+    np.testing.assert_allclose(ours, np.sin(third) @ w4.T + b4, atol=1e-5)
+
+
+def test_residual_mlp_adds_then_normalises() -> None:
+    network = MLPConfig(width=6, hidden_layers=2, activation="relu", residual=True).build([5], 4)
+    (w1, b1), (w2, b2), (w3, b3) = linears(network)
+
+    def norm(x: Array) -> Array:
+        return (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+
+    x = some(3, 5)
+    first = norm(np.maximum(x @ w1.T + b1, 0))
+    second = norm(first + np.maximum(first @ w2.T + b2, 0))
+    ours = network(torch.from_numpy(x)).detach()
+    np.testing.assert_allclose(ours, second @ w3.T + b3, atol=1e-5)
+
+
+def test_fcnet_is_as_published() -> None:
+    network = FCNetConfig(width=6, blocks=2).build([5], 4)
+    (w1, b1), *blocks, (w, b) = linears(network)
+    x = some(3, 5)
+    h = np.maximum(x @ w1.T + b1, 0)
+    for (wa, ba), (wb, bb) in zip(blocks[::2], blocks[1::2], strict=True):
+        h = h + np.maximum(np.maximum(h @ wa.T + ba, 0) @ wb.T + bb, 0)
+    np.testing.assert_allclose(network(torch.from_numpy(x)).detach(), h @ w.T + b, atol=1e-5)
+
+
+def test_branches_sum_networks_of_their_own() -> None:
+    network = BranchesConfig(network=MLPConfig(width=6)).build([2, 3], 4)
+    x = torch.from_numpy(some(3, 5))
+    first, second = network.branches
+    torch.testing.assert_close(network(x), first(x[:, :2]) + second(x[:, 2:]))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float32, Float64
-from torch import Tensor, nn
+from torch import Tensor
+
+from raytrain.encoders.positional.encoding import PositionalEncoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class SphericalHarmonicsConfig:
         return SphericalHarmonics(self.degrees)
 
 
-class SphericalHarmonics(nn.Module):
+class SphericalHarmonics(PositionalEncoding):
     """Real orthonormal spherical harmonics; column l² + l + m is Y_lm, m from -l to l.
 
     No Condon-Shortley sign: Y_11 is positive at (0, 0). m < 0 are sines of |m| lon, m > 0 cosines.
@@ -42,8 +44,8 @@ class SphericalHarmonics(nn.Module):
     _orders: Tensor
 
     def __init__(self, degrees: int) -> None:
-        super().__init__()
-        self.degrees, self.dim = degrees, degrees**2
+        super().__init__(degrees**2)
+        self.degrees = degrees
         l = torch.arange(degrees, dtype=torch.float64)[:, None, None]  # noqa: E741 (the field's name)
         m = torch.arange(degrees, dtype=torch.float64)[None, :, None]
         grow = ((4 * l**2 - 1) / (l**2 - m**2)).clamp(min=0).sqrt()

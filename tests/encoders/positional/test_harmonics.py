@@ -102,3 +102,11 @@ def test_harmonics_keep_no_gradient_and_save_nothing() -> None:
 def test_degrees_out_of_range_say_what_to_choose(degrees: int) -> None:
     with pytest.raises(SettingsError, match=rf"location: degrees is {degrees}; choose 1 to 100"):
         build(SphericalHarmonicsConfig, {"degrees": degrees}, "location")
+
+
+def test_a_rotation_keeps_the_length_of_each_degree(hard_places: Array) -> None:
+    """The addition theorem: over m, Y_lm² sums to (2 l + 1) / 4π at every place."""
+    columns = SphericalHarmonics(30)(torch.from_numpy(hard_places)).double()
+    for l in range(30):  # noqa: E741
+        length = columns[:, l**2 : (l + 1) ** 2].square().sum(1)
+        np.testing.assert_allclose(length, (2 * l + 1) / (4 * np.pi), rtol=2e-6)
