@@ -22,6 +22,9 @@ import psutil
 import pytest
 
 import raytrain
+from raytrain.encoders.location import LocationEncoderConfig
+from raytrain.encoders.pretrained import save_location_encoder
+from raytrain.settings import to_dict
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +117,12 @@ class Cluster:
         for actor in found["data"]["result"]["result"]:
             nodes.setdefault(actor["job_id"], set()).add(actor["node_id"])
         return nodes
+
+    def nodes_of_tasks(self, function: str) -> set[str]:
+        """The nodes that tasks of a function ran on."""
+        query = "/api/v0/tasks?filter_keys=func_or_class_name&filter_predicates=%3D"
+        found = self.get(f"{query}&filter_values={function}", self.token)
+        return {task["node_id"] for task in found["data"]["result"]["result"]}
 
     def submit(self, options: list[str], entry: list[str], folder: Path) -> tuple[int, str]:
         """`ray job submit` from a folder: exit status and output. Nodes that it waits for come."""
@@ -210,3 +219,18 @@ def test_a_job_may_bring_a_checkout_of_its_own(
     result = cluster.submit(options, entry, checkout)
     check(cluster, tiny_world, "own", result)
     assert raytrain.load(f"{tiny_world.storage}/own").config["seed"] == 7
+
+
+def test_an_evaluation_is_spread_over_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.grow()
+    location = LocationEncoderConfig(dim=8)
+    save_location_encoder(tmp_path / "run", {"location": to_dict(location)}, location.build())
+    few = ["tasks=igbp,koppen", "seeds=2", "skip=geoclip", f"output={tmp_path}/page"]
+    entry = ["python", "-m", "raytrain.evaluate", f"{tmp_path}/run", *few]
+    mlflow = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    status, output = cluster.submit([], [*entry, mlflow], tmp_path)
+    assert status == 0, output
+    content = json.loads((tmp_path / "page" / "scores.json").read_text())
+    assert {*content["tables"][0]["scores"]} >= {"label-kNN", "run"}
+    assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
+    assert len(cluster.nodes_of_tasks("score_cell")) == 2

@@ -3,8 +3,20 @@ import pytest
 import torch
 
 from raytrain.encoders.location import LocationEncoderConfig
-from raytrain.encoders.networks import MLPConfig, SirenConfig
-from raytrain.encoders.positional import DirectConfig, SphericalHarmonicsConfig
+from raytrain.encoders.networks import BranchesConfig, FCNetConfig, MLPConfig, SirenConfig
+from raytrain.encoders.positional import (
+    ConcatConfig,
+    DirectConfig,
+    FourierConfig,
+    HashGridConfig,
+    HEALPixConfig,
+    NeRFConfig,
+    RBFConfig,
+    Sphere2VecConfig,
+    SphericalHarmonicsConfig,
+    VoronoiConfig,
+    WrapConfig,
+)
 from raytrain.geo import random_on_sphere
 from raytrain.settings import build, to_dict
 
@@ -12,6 +24,21 @@ CONFIGS = [
     LocationEncoderConfig(),
     LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=40), dim=64, skip=False),
     LocationEncoderConfig(positional=DirectConfig(), network=MLPConfig(width=32), dim=8),
+    LocationEncoderConfig(positional=WrapConfig(), network=FCNetConfig()),
+    LocationEncoderConfig(positional=NeRFConfig(), network=SirenConfig(residual=True)),
+    LocationEncoderConfig(
+        positional=FourierConfig(projection="equal_earth", sigmas=(1.0, 16.0, 256.0)),
+        network=BranchesConfig(network=MLPConfig(activation="relu")),
+    ),
+    LocationEncoderConfig(positional=Sphere2VecConfig(), network=MLPConfig(residual=True)),
+    LocationEncoderConfig(positional=RBFConfig(), network=MLPConfig()),
+    LocationEncoderConfig(positional=VoronoiConfig(sites=40, sharpness=9.0), network=FCNetConfig()),
+    LocationEncoderConfig(positional=HEALPixConfig(max_order=3), network=BranchesConfig()),
+    LocationEncoderConfig(positional=HashGridConfig(finest=16), network=MLPConfig()),
+    LocationEncoderConfig(
+        positional=ConcatConfig(parts=(SphericalHarmonicsConfig(), HEALPixConfig(max_order=2))),
+        network=BranchesConfig(network=SirenConfig()),
+    ),
 ]
 
 

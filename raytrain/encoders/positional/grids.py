@@ -77,7 +77,9 @@ class HEALPixGrid(PositionalEncoding):
         size = 12 * nside**2
         self.register_buffer("nside", nside, persistent=False)
         self.register_buffer("first", size.cumsum(0) - size, persistent=False)
-        self.table = nn.Parameter(torch.randn(int(size.sum()), config.features))
+        self.table = nn.Parameter(
+            torch.empty(int(size.sum()), config.features).uniform_(-1e-4, 1e-4)
+        )
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         pixels, weights = healpix.neighbours(lonlat_deg, self.nside)
@@ -102,7 +104,9 @@ class HashGrid(PositionalEncoding):
         self.register_buffer("cells", torch.tensor(cells)[:, None, None], persistent=False)
         self.register_buffer("corners", corners[:, None, None], persistent=False)  # 8 1 1 3
         self.register_buffer("primes", torch.tensor(PRIMES), persistent=False)
-        self.table = nn.Parameter(torch.randn(config.levels * self.rows, config.features))
+        self.table = nn.Parameter(
+            torch.empty(config.levels * self.rows, config.features).uniform_(-1e-4, 1e-4)
+        )
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         position = (unit_xyz(lonlat_deg) + 1) / 2 * self.cells  # k n 3
