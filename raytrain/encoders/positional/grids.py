@@ -13,6 +13,9 @@ from raytrain.encoders.positional import healpix
 from raytrain.encoders.positional.direct import unit_xyz
 from raytrain.encoders.positional.encoding import PositionalEncoding
 
+GAIN = 30.0  # a feature over its number in the table: a cell sees few of the steps, so that grids
+# are else trained at rates of their own, tens of times those of networks
+INIT = 1e-4  # as in Instant-NGP: cells that training never reached stay next to nothing
 PRIMES = (1, 2654435761, 805459861)  # of the hash
 
 
@@ -77,9 +80,7 @@ class HEALPixGrid(PositionalEncoding):
         size = 12 * nside**2
         self.register_buffer("nside", nside, persistent=False)
         self.register_buffer("first", size.cumsum(0) - size, persistent=False)
-        self.table = nn.Parameter(
-            torch.empty(int(size.sum()), config.features).uniform_(-1e-4, 1e-4)
-        )
+        self.table = _table(int(size.sum()), config.features)
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         pixels, weights = healpix.neighbours(lonlat_deg, self.nside)
@@ -104,9 +105,7 @@ class HashGrid(PositionalEncoding):
         self.register_buffer("cells", torch.tensor(cells)[:, None, None], persistent=False)
         self.register_buffer("corners", corners[:, None, None], persistent=False)  # 8 1 1 3
         self.register_buffer("primes", torch.tensor(PRIMES), persistent=False)
-        self.table = nn.Parameter(
-            torch.empty(config.levels * self.rows, config.features).uniform_(-1e-4, 1e-4)
-        )
+        self.table = _table(config.levels * self.rows, config.features)
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         position = (unit_xyz(lonlat_deg) + 1) / 2 * self.cells  # k n 3
@@ -126,11 +125,15 @@ class HashGrid(PositionalEncoding):
         return torch.where(along**3 <= self.rows, exact, hashed) + level * self.rows
 
 
+def _table(rows: int, features: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(rows, features).uniform_(-INIT, INIT))
+
+
 def _interpolate(
     table: Float[Tensor, "rows f"],
     rows: Int64[Tensor, "c k n"],
     weights: Float64[Tensor, "c k n"],
 ) -> Float[Tensor, "n columns"]:
     """Weighted sums over the c corners, columns ordered by level k, then feature."""
-    found = F.embedding(rows, table) * weights.to(table.dtype)[..., None]  # c k n f
+    found = GAIN * F.embedding(rows, table) * weights.to(table.dtype)[..., None]  # c k n f
     return found.sum(0).transpose(0, 1).flatten(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raytrain.encoders.positional import healpix
-from raytrain.encoders.positional.grids import PRIMES, HashGridConfig, HEALPixConfig
+from raytrain.encoders.positional.grids import GAIN, PRIMES, HashGridConfig, HEALPixConfig
 from raytrain.geo import Array, random_on_sphere, unit_xyz
 from raytrain.settings import SettingsError, build
 
@@ -45,13 +45,14 @@ def healpy_lon(lon_deg: Array) -> Array:
 def test_healpix_interpolates_every_level(hard_places: Array) -> None:
     torch.manual_seed(0)
     grid = HEALPixConfig(min_order=1, max_order=3, features=2).build()
+    torch.nn.init.normal_(grid.table)
     ours = grid(torch.from_numpy(hard_places)).detach().numpy()
-    tables = np.split(grid.table.detach().double().numpy(), np.cumsum([48, 192]))
+    tables = np.split(GAIN * grid.table.detach().double().numpy(), np.cumsum([48, 192]))
     assert grid.parts == (2, 2, 2)
     assert len(tables[-1]) == 768
     for level, feature in itertools.product(range(3), range(2)):
         expected = healpy.get_interp_val(tables[level][:, feature], *hard_places.T, lonlat=True)
-        np.testing.assert_allclose(ours[:, 2 * level + feature], expected, atol=1e-6)
+        np.testing.assert_allclose(ours[:, 2 * level + feature], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [2**6, 2**12])  # with and without collisions
@@ -59,7 +60,8 @@ def test_hash_grid_agrees_with_a_slow_loop(rows: int, hard_places: Array) -> Non
     torch.manual_seed(0)
     config = HashGridConfig(levels=3, coarsest=3, finest=12, features=2, table_rows=rows)
     grid = config.build()
-    table = grid.table.detach().double().numpy()
+    torch.nn.init.normal_(grid.table)
+    table = GAIN * grid.table.detach().double().numpy()
     ours = grid(torch.from_numpy(hard_places)).detach().numpy()
     for row, xyz in enumerate(unit_xyz(hard_places)):
         expected = []
@@ -78,7 +80,7 @@ def test_hash_grid_agrees_with_a_slow_loop(rows: int, hard_places: Array) -> Non
                 weight = np.prod([s if c else 1 - s for s, c in zip(share, corner, strict=True)])
                 total += weight * table[level * rows + index]
             expected += [*total]
-        np.testing.assert_allclose(ours[row], expected, atol=2e-6)
+        np.testing.assert_allclose(ours[row], expected, atol=2e-4)  # of 30 σ
 
 
 @pytest.mark.parametrize("config", [HEALPixConfig(max_order=3), HashGridConfig(finest=32)], ids=str)
@@ -90,7 +92,9 @@ def test_gradients_reach_the_cells_in_use_with_their_weights(
     grid(places).sum().backward()
     gradient = grid.table.grad
     assert gradient is not None
-    assert gradient.sum().item() == pytest.approx(50 * grid.dim, rel=1e-5)  # weights sum to 1
+    assert gradient.sum().item() == pytest.approx(
+        50 * grid.dim * GAIN, rel=1e-5
+    )  # weights sum to 1
     assert (gradient[:, 0] != 0).sum() <= 50 * 8 * len(grid.parts)
 
 
