@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     try:
+        if options.what == [TASKS] and options.root:
+            raise UserError("labels of tasks lie in raytrain's cache; leave out --root")
         if TASKS in options.what:
             _prepare_tasks(options.labels, console)
         shards = [word for word in options.what if word != TASKS]

@@ -49,3 +49,8 @@ def test_one_failure_does_not_stop_the_others(
 def test_an_unknown_card_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["satelite"]) == 1
     assert "did you mean `satellite`?" in capsys.readouterr().out
+
+
+def test_tasks_take_no_root(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["tasks", "--root", str(tmp_path)]) == 1
+    assert "leave out --root" in capsys.readouterr().out
