@@ -120,7 +120,7 @@ def save_location_encoder(
     storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
 
 
-def location_weights(encoder: LocationEncoder) -> bytes:
+def location_weights(encoder: nn.Module) -> bytes:
     """The weights as safetensors."""
     return bytes(safetensors.torch.save(_state(encoder)))
 
