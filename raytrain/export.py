@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False)
     try:
-        written = _export(options)
+        with console.status(f"exporting as {options.format}"):  # half a minute for ONNX, at L = 40
+            written = _export(options)
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return 2
