@@ -186,8 +186,8 @@ def _find_weights(url: str) -> str:
             return f"{url}/{HF_WEIGHTS}"
         raise WeightsError(
             f"{url} holds neither {LATEST}, which a run has from its first checkpoint on, nor "
-            f"{WEIGHTS}, which a checkpoint has, nor {HF_WEIGHTS}, which an export has; give one "
-            "of these folders, or a .safetensors or .ckpt file"
+            f"{WEIGHTS}, which a checkpoint has, nor {HF_WEIGHTS}, which an export has; "
+            "give the folder of a run or of a checkpoint, an exported one, or a .ckpt file"
         )
     name = _parsed(read_bytes(f"{url}/{LATEST}"), f"{url}/{LATEST}").get("checkpoint")
     if not name or not _exists(f"{url}/{name}/{WEIGHTS}"):
