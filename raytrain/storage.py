@@ -131,9 +131,9 @@ def is_local(url: str) -> bool:
 def _explained(url: str, writing: bool = False) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if not writing:
-            raise
+            raise FileNotFoundError(*error.args) from None  # a file is no folder with others in it
         what = f"cannot be written, its folder or bucket does not exist ({error})"
         raise StorageError(f"{url} {what}. {_advice(url)}") from None
     except PermissionError as error:

@@ -33,6 +33,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         storage.write(f"{tmp_path}/file/a.bin", b"x")
 
 
+def test_there_is_nothing_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert storage.size(f"{tmp_path}/file/a.bin") is None
+    with pytest.raises(FileNotFoundError):
+        storage.read(f"{tmp_path}/file/a.bin")
+
+
 def test_a_store_of_an_unknown_kind_is_named() -> None:
     with pytest.raises(StorageError, match="nosuch://bucket/a: ValueError: Protocol not known"):
         storage.read("nosuch://bucket/a")

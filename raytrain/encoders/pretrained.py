@@ -2,29 +2,42 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from raytrain import storage
 from raytrain.encoders.geoclip import GeoCLIP, load_geoclip
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
-from raytrain.encoders.weights import WeightsError, load_exactly, read_bytes, read_weights
+from raytrain.encoders.modality import FieldSpec, Tower, TowerConfig
+from raytrain.encoders.satclip import load_satclip
+from raytrain.encoders.weights import (
+    WeightsError,
+    load_exactly,
+    read_bytes,
+    read_weights,
+    safetensors_metadata,
+    tensors,
+)
 from raytrain.geo import as_lonlat
 from raytrain.settings import build
 
 CONFIG, WEIGHTS, LATEST = "config.json", "location_encoder.safetensors", "latest.json"
+HF_WEIGHTS = "model.safetensors"  # as Hugging Face names them
+METADATA = "raytrain"  # the key of a file's settings in its metadata
 GEOCLIP = {"name": "geoclip", "source": "arXiv 2309.16020", "licence": "MIT"}
 
 
 class PlaceEncoder:
-    """A trained location encoder. `config` holds the settings of the run that trained it, or of a
-    peer its name, source and licence."""
+    """A trained location encoder. `config` holds the settings of the run that trained it, of a peer
+    its name, source and licence."""
 
     def __init__(self, encoder: LocationEncoder | GeoCLIP, config: Mapping[str, Any]) -> None:
         self.encoder, self.config, self.dim = encoder.eval(), config, encoder.dim
@@ -48,21 +61,54 @@ class PlaceEncoder:
 
 
 def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
-    """The encoder of a run (its newest checkpoint) or of one checkpoint, by path or URL.
+    """The encoder of a run (its newest checkpoint), of one checkpoint, of a .safetensors file or
+    folder that `python -m raytrain.export` wrote, or of a SatCLIP .ckpt, by path or URL.
 
     "geoclip" is the published GeoCLIP instead (a run in a folder of that name is "./geoclip").
     Raises WeightsError or SettingsError, with what is missing or does not fit; WheelError where
     GeoCLIP cannot be fetched.
     """
+    url = str(url).rstrip("/")
     if url == GEOCLIP["name"]:
         return PlaceEncoder(load_geoclip().to(device), GEOCLIP)
-    checkpoint = _find_checkpoint(str(url).rstrip("/"))
-    config = _read_json(f"{checkpoint}/{CONFIG}")
-    if "location" not in config:
-        raise WeightsError(f"{checkpoint}/{CONFIG} has no settings of a location encoder")
-    encoder = build(LocationEncoderConfig, config["location"], "location").build()
-    load_exactly(encoder, read_weights(f"{checkpoint}/{WEIGHTS}"), f"{checkpoint}/{WEIGHTS}")
-    return PlaceEncoder(encoder.to(device), config)
+    if url.endswith(".ckpt"):
+        imported, known = load_satclip(url)
+        return PlaceEncoder(imported.to(device), known)
+    stored = _read(url)
+    encoder = _untrained(stored)
+    load_exactly(encoder, stored.weights, stored.weights_url)
+    return PlaceEncoder(encoder.to(device), stored.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerSettings:
+    """A modality's tower alone: what reads observations of `shape`, in the units of the shards,
+    into the `dim` columns that a run's location encoder learned beside it."""
+
+    run: str
+    modality: str
+    tower: TowerConfig
+    shape: tuple[int, ...]
+    dim: int
+    licence: str = ""
+    credit: str = ""
+
+    def build(self) -> Tower:
+        return self.tower.build(FieldSpec(shape=self.shape), self.dim)
+
+
+def load_tower(url: str | PathLike[str]) -> tuple[Tower, TowerSettings]:
+    """The tower in a .safetensors file that `python -m raytrain.export RUN --tower MODALITY` wrote.
+
+    Raises WeightsError or SettingsError for any other file.
+    """
+    stored = _read(str(url))
+    if "tower" not in stored.config:
+        raise WeightsError(f"{stored.config_url} holds no tower; raytrain.load reads encoders")
+    settings = build(TowerSettings, stored.config, stored.config_url)
+    tower = settings.build()
+    load_exactly(tower, stored.weights, stored.weights_url)
+    return tower.eval(), settings
 
 
 def save_location_encoder(
@@ -74,38 +120,91 @@ def save_location_encoder(
     storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
 
 
-def location_weights(encoder: LocationEncoder) -> bytes:
+def location_weights(encoder: nn.Module) -> bytes:
     """The weights as safetensors."""
-    state = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
-    return bytes(safetensors.torch.save(state))
+    return bytes(safetensors.torch.save(_state(encoder)))
 
 
-def _find_checkpoint(url: str) -> str:
-    """The checkpoint that `url` is, or the newest of the run that it is."""
+def single_file(module: nn.Module, config: Mapping[str, Any]) -> bytes:
+    """Weights as safetensors, with settings in the file's metadata: what `load` and `load_tower`
+    read as one file."""
+    return bytes(safetensors.torch.save(_state(module), {METADATA: json.dumps(config)}))
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+class _Stored(NamedTuple):
+    """Settings and weights, and the files that they were in."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    config_url: str
+    weights_url: str
+
+
+def _read(url: str) -> _Stored:
+    if url.endswith(".safetensors"):
+        content = read_bytes(url)
+        weights, metadata = tensors(content, url), safetensors_metadata(content)
+        if METADATA not in metadata:
+            raise WeightsError(
+                f"{url} has weights but not raytrain's settings in its metadata; give the folder "
+                "of its run, or a file that `python -m raytrain.export` wrote"
+            )
+        return _Stored(_parsed(metadata[METADATA], url), weights, url, url)
+    weights_url = _find_weights(url)
+    config_url = f"{weights_url.rpartition('/')[0]}/{CONFIG}"
+    config = _parsed(read_bytes(config_url), config_url)
+    return _Stored(config, read_weights(weights_url), config_url, weights_url)
+
+
+def _untrained(stored: _Stored) -> LocationEncoder | GeoCLIP:
+    """The architecture that settings describe."""
+    if "location" in stored.config:
+        return build(LocationEncoderConfig, stored.config["location"], "location").build()
+    if stored.config == GEOCLIP:
+        return GeoCLIP()
+    if "tower" in stored.config:
+        raise WeightsError(
+            f"{stored.config_url} holds a tower, of {stored.config.get('modality')}, and no "
+            "location encoder; raytrain.encoders.pretrained.load_tower reads it"
+        )
+    raise WeightsError(f"{stored.config_url} has no settings of a location encoder")
+
+
+def _find_weights(url: str) -> str:
+    """The weights of the checkpoint or export that `url` is, or of the newest checkpoint of a run.
+
+    A checkpoint has a model.safetensors too, for its towers.
+    """
     if _exists(f"{url}/{WEIGHTS}"):
-        return url
+        return f"{url}/{WEIGHTS}"
     if not _exists(f"{url}/{LATEST}"):
+        if _exists(f"{url}/{HF_WEIGHTS}"):
+            return f"{url}/{HF_WEIGHTS}"
         raise WeightsError(
             f"{url} holds neither {LATEST}, which a run has from its first checkpoint on, nor "
-            f"{WEIGHTS}, which a checkpoint has; give the folder of a run or of a checkpoint"
+            f"{WEIGHTS}, which a checkpoint has, nor {HF_WEIGHTS}, which an export has; "
+            "give the folder of a run or of a checkpoint, an exported one, or a .ckpt file"
         )
-    name = _read_json(f"{url}/{LATEST}").get("checkpoint")
+    name = _parsed(read_bytes(f"{url}/{LATEST}"), f"{url}/{LATEST}").get("checkpoint")
     if not name or not _exists(f"{url}/{name}/{WEIGHTS}"):
         raise WeightsError(
             f"{url}: {LATEST} names the checkpoint {name}, which has no {WEIGHTS}; "
             "resume the run to write another, or give the folder of an older checkpoint"
         )
-    return f"{url}/{name}"
+    return f"{url}/{name}/{WEIGHTS}"
 
 
 def _exists(url: str) -> bool:
     return storage.size(url) is not None
 
 
-def _read_json(url: str) -> dict[str, Any]:
-    stored = read_bytes(url)
+def _parsed(text: bytes | str, url: str) -> dict[str, Any]:
     try:
-        content = json.loads(stored)
+        content = json.loads(text)
     except ValueError as error:
         raise WeightsError(f"{url} is no readable JSON: {error}") from None
     if not isinstance(content, dict):

@@ -1,6 +1,7 @@
 """Weights as files: read without running anything in them, and fitted to a module exactly."""
 
 import io
+import json
 import pickle
 from collections.abc import Mapping
 
@@ -49,6 +50,13 @@ def tensors(content: bytes, url: str) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         stored = stored.get(key, stored)
     return {name: value for name, value in stored.items() if isinstance(value, Tensor)}
+
+
+def safetensors_metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a .safetensors file that `tensors` has read: its header is a JSON object
+    behind its length, 8 bytes little-endian."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
 
 
 def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:

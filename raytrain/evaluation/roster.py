@@ -50,7 +50,8 @@ class Row:
 
 def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
     """Baselines but those in `skip`, then each different architecture of the encoders untrained,
-    then the encoders: runs, checkpoints, `geoclip`, `untrained`, or `module:function`.
+    then the encoders: runs, checkpoints, exported or SatCLIP files, `geoclip`, `untrained`, or
+    `module:function`.
 
     Raises UserError for a spec that is none of these and a baseline that does not exist.
     """
@@ -128,7 +129,8 @@ def label_rows(skip: Collection[str] = ()) -> tuple[Row, ...]:
 
 
 def encoder(spec: str) -> Encoder:
-    """The encoder that a run, checkpoint, `geoclip` or `module:function` is. Raises UserError."""
+    """The encoder that a run, checkpoint, file, `geoclip` or `module:function` is. Raises
+    UserError."""
     encode = _named(spec)[0].encode
     assert encode is not None
     return encode
@@ -149,7 +151,7 @@ def _named(spec: str) -> tuple[Row, Tree | None]:
         config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
         run_url=spec if storage.size(f"{spec}/{LATEST}") is not None else None,
-    ), dict(encoder.config["location"])
+    ), encoder.config.get("location")
 
 
 def _function(module: str, name: str) -> Encoder:

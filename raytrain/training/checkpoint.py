@@ -12,20 +12,23 @@
 import io
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import safetensors.torch
 import torch
 
 from raytrain import storage
-from raytrain.encoders.pretrained import CONFIG, LATEST, save_location_encoder
+from raytrain.data.cards import Card
+from raytrain.data.manifest import Manifest
+from raytrain.encoders.modality import TimmConfig, Tower
+from raytrain.encoders.pretrained import CONFIG, LATEST, TowerSettings, save_location_encoder
 from raytrain.encoders.weights import load_exactly, read_weights
 from raytrain.errors import UserError
 from raytrain.objective.model import Model
-from raytrain.settings import Tree, flat, redacted
+from raytrain.settings import Tree, build, flat, redacted
 
-PREFIX = "checkpoint_"
+PREFIX, MODEL = "checkpoint_", "model.safetensors"
 
 
 class CheckpointError(UserError):
@@ -49,7 +52,7 @@ def save(
     save_location_encoder(state.url, resolved, model.location)
     rest = {k: v for k, v in model.state_dict().items() if not k.startswith("location.")}
     weights = {name: value.detach().cpu().contiguous() for name, value in rest.items()}
-    storage.write(f"{state.url}/model.safetensors", safetensors.torch.save(weights))
+    storage.write(f"{state.url}/{MODEL}", safetensors.torch.save(weights))
     buffer = io.BytesIO()
     torch.save(optimizer.state_dict(), buffer)
     storage.write(f"{state.url}/optimizer.pt", buffer.getvalue())
@@ -76,7 +79,7 @@ def latest(run_url: str) -> Checkpoint | None:
 def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimizer | None) -> None:
     """Load weights and, if given, the optimizer's state. Raises WeightsError, CheckpointError."""
     location = f"{checkpoint.url}/location_encoder.safetensors"
-    rest = f"{checkpoint.url}/model.safetensors"
+    rest = f"{checkpoint.url}/{MODEL}"
     weights = {f"location.{k}": v for k, v in read_weights(location).items()}
     load_exactly(model, weights | read_weights(rest), checkpoint.url)
     if optimizer is not None:
@@ -89,6 +92,43 @@ def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimiz
                 f"{checkpoint.url}/optimizer.pt cannot be read ({reason}). Start anew with another "
                 "name=… or overwrite=true"
             ) from None
+
+
+def load_tower(url: str, modality: str) -> tuple[Tower, TowerSettings]:
+    """A modality's tower as trained, of a run (its newest checkpoint) or of one checkpoint.
+
+    The shape of its observations is in the manifest of the run's shards. Raises CheckpointError
+    where there is no such tower, ShardError where there is no manifest.
+    """
+    newest = latest(url)
+    folder = newest.url if newest else url
+    if storage.size(f"{folder}/{MODEL}") is None:
+        raise CheckpointError(f"{url} has no towers; give the folder of a run or of a checkpoint")
+    config = _json(f"{folder}/{CONFIG}", "name", "data", "location", "objective", "cards")
+    if modality not in config["cards"]:
+        known = ", ".join(config["cards"])
+        raise CheckpointError(f"{url} has no tower `{modality}`; it was trained on: {known}")
+    if config["objective"]["kind"] == "regression":
+        raise CheckpointError(f"{url} was trained by regression alone: its towers learned nothing")
+    card = build(Card, {**config["cards"][modality], "folder": "."}, f"cards.{modality}")
+    field = Manifest.load(card.url(config["data"]["root"])).field(card.field)
+    tower = card.tower
+    if isinstance(tower, TimmConfig):  # its weights are in the checkpoint, and the file is not
+        tower = replace(tower, weights=None, frozen=False)
+    settings = TowerSettings(
+        run=config["name"],
+        modality=modality,
+        tower=tower,
+        shape=card.augment.shape(field.shape),
+        dim=config["location"]["dim"],
+        licence=card.licence,
+        credit=card.credit,
+    )
+    module, prefix = settings.build(), f"towers.{modality}."
+    weights = read_weights(f"{folder}/{MODEL}")
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    load_exactly(module, own, f"{folder}/{MODEL}")
+    return module.eval(), settings
 
 
 def prune(run_url: str, keep: int) -> None:

@@ -122,3 +122,31 @@ def test_checkpoints_run_nothing(tiny_world) -> None:
     model = job.build_model()
     with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read"):
         checkpoint.restore(state, model, build_optimizer(model, job.config.optim))
+
+
+def test_a_tower_is_what_the_model_has(tiny_world) -> None:
+    job = tiny_world.job(
+        "a", f"data.modalities={tiny_world.card('tiles')},{tiny_world.card('words')}"
+    )
+    state = saved(job)
+    model = job.build_model().eval()
+    checkpoint.restore(state, model, None)
+    for url in (job.run_url, state.url):
+        tower, settings = checkpoint.load_tower(url, "tiles")
+        assert (settings.run, settings.modality) == ("a", "tiles")
+        assert settings.shape == (3, 8, 8)
+        tiles = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+        assert torch.equal(tower(tiles), model.towers["tiles"](tiles))
+
+
+def test_towers_that_are_not_there_are_named(tiny_world) -> None:
+    job = tiny_world.job("a", "objective.kind=regression")
+    saved(job)
+    with pytest.raises(
+        CheckpointError, match="no tower `photos`; it was trained on: weather, word"
+    ):
+        checkpoint.load_tower(job.run_url, "photos")
+    with pytest.raises(CheckpointError, match="by regression alone: its towers learned nothing"):
+        checkpoint.load_tower(job.run_url, "words")
+    with pytest.raises(CheckpointError, match="geoclip has no towers; give the folder of a run"):
+        checkpoint.load_tower("geoclip", "words")

@@ -56,6 +56,8 @@ class SphericalHarmonics(PositionalEncoding):
 
     @torch.no_grad()
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float32[Tensor, "n columns"]:
+        if torch.compiler.is_exporting():
+            return self._as_graph(lonlat_deg)
         n, device = len(lonlat_deg), lonlat_deg.device
         block = 2048 if device.type == "cpu" else 65536  # fits a core's cache; fills a GPU
         columns = torch.empty(self.dim, n, dtype=torch.float32, device=device)
@@ -69,12 +71,7 @@ class SphericalHarmonics(PositionalEncoding):
 
     def _fill(self, columns: Tensor, lonlat_deg: Tensor, rows: Tensor) -> None:
         """Write the harmonics of one block of points [b, 2] to columns [L², b]."""
-        lon_deg, lat = lonlat_deg[:, 0], torch.deg2rad(lonlat_deg[:, 1])
-        sin_lat, cos_lat = lat.sin(), lat.cos()
-        angles = self._orders * torch.deg2rad(torch.where(lon_deg == 180, -180.0, lon_deg))
-        cosines = (math.sqrt(2) * angles.cos()).float()  # [m, b], m = 0 .. L - 1
-        cosines[0] = 1.0
-        sines = (math.sqrt(2) * angles.sin()).float().flip(0)  # [m, b], m = L - 1 .. 0
+        sin_lat, cos_lat, cosines, sines = self._waves(lonlat_deg)
         last = self.degrees - 1
         for l in range(self.degrees):  # noqa: E741
             legendre, one_back, two_back = rows[l % 3], rows[(l - 1) % 3], rows[(l - 2) % 3]
@@ -89,3 +86,27 @@ class SphericalHarmonics(PositionalEncoding):
             middle = l**2 + l
             torch.mul(row, cosines[: l + 1], out=columns[middle : middle + l + 1])
             torch.mul(row[1:].flip(0), sines[last - l : last], out=columns[l**2 : middle])
+
+    def _as_graph(self, lonlat_deg: Tensor) -> Tensor:
+        """The same bits for any number of points at once, for torch.export: a graph has neither
+        blocks nor buffers to write to. A third slower than `_fill`, where both can be had."""
+        sin_lat, cos_lat, cosines, sines = self._waves(lonlat_deg)
+        one_back = two_back = torch.full_like(sin_lat, math.sqrt(1 / (4 * math.pi)))[None]
+        last, columns = self.degrees - 1, [one_back.float()]
+        for l in range(1, self.degrees):  # noqa: E741
+            inner = one_back * sin_lat * self._grow[l, :l]
+            below = inner[: l - 1] - two_back[: l - 1] * self._back[l, : l - 1]
+            edge = one_back[l - 1 :] * cos_lat * math.sqrt((2 * l + 1) / (2 * l))
+            one_back, two_back = torch.cat([below, inner[l - 1 :], edge]), one_back
+            row = one_back.float()
+            columns += [row[1:].flip(0) * sines[last - l : last], row * cosines[: l + 1]]
+        return torch.cat(columns).T
+
+    def _waves(self, lonlat_deg: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """sin and cos of latitude [b]; sqrt(2) cos(m lon), 1 for m = 0, for m = 0 .. L - 1, and
+        sqrt(2) sin(m lon) for m = L - 1 .. 0, both [L, b] in float32."""
+        lon_deg, lat = lonlat_deg[:, 0], torch.deg2rad(lonlat_deg[:, 1])
+        angles = self._orders * torch.deg2rad(torch.where(lon_deg == 180, -180.0, lon_deg))
+        cosines = (math.sqrt(2) * angles.cos()).float()
+        cosines[0] = 1.0
+        return lat.sin(), lat.cos(), cosines, (math.sqrt(2) * angles.sin()).float().flip(0)
