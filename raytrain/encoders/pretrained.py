@@ -46,6 +46,13 @@ class PlaceEncoder:
             embeddings[start : start + batch] = self.encoder(places)
         return embeddings.numpy()
 
+    def learned(
+        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int
+    ) -> Float32[np.ndarray, "n learned_dim"]:
+        """The columns of `encode` that training made, without a positional encoding that is handed
+        on beside them (`location.skip`)."""
+        return self.encode(lon, lat)[:, : self.encoder.learned_dim]
+
 
 def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
     """The encoder of a run (its newest checkpoint) or of one checkpoint, by path or URL.
