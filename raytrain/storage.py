@@ -59,6 +59,18 @@ def size(url: str) -> int | None:
         return None
 
 
+def stamp(url: str) -> str:
+    """What changes with a file's content: its size and, where the store knows it, when it was
+    written."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        info = filesystem.info(path)
+        try:
+            return f"{info['size']} bytes, {filesystem.modified(path).isoformat()}"
+        except NotImplementedError:
+            return f"{info['size']} bytes"
+
+
 def remove(url: str) -> None:
     """Delete a file where there is one."""
     if is_local(url):

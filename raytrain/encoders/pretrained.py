@@ -81,7 +81,7 @@ def save_location_encoder(
     storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
 
 
-def location_weights(encoder: LocationEncoder) -> bytes:
+def location_weights(encoder: LocationEncoder | GeoCLIP) -> bytes:
     """The weights as safetensors."""
     state = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
     return bytes(safetensors.torch.save(state))
