@@ -31,7 +31,7 @@ class PlaceEncoder:
 
     @torch.inference_mode()
     def encode(
-        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int, batch: int = 4096
+        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int, batch: int = 2048
     ) -> Float32[np.ndarray, "n dim"]:
         """Embeddings of places, row by row; they do not have unit length.
 
