@@ -4,9 +4,10 @@
 
 Bare: a process for every CPU, of one thread, each calling `encode` again and again on places that
 lie in memory, as many at a time as the command takes; nothing is read, converted, kept or written.
-Embed: the command on a Parquet file of so many places, from its first part to its last file; Ray's
-start, which takes some seconds whatever the size, is not in it. Bare comes before and after it, and
-counts as the mean of both, since a machine is not always as fast. Memory, at every quarter of the
+Embed: what the command does with a Parquet file of so many places, once Ray's workers run, whose
+start takes some seconds whatever the size. Bare comes before and after it, and counts as the mean
+of both, since a machine is not always as fast. CPU time for a place, of all processes together,
+is what can be compared on a machine that has other things to do. Memory, at every quarter of the
 places: what the command and all processes that it started have resident (shared pages, of which
 Ray's object store consists, are counted once, as such).
 """
@@ -17,6 +18,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -26,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytrain import geo
-from raytrain.bulk.places import Table
+from raytrain.bulk.places import Grid, Table
 from raytrain.bulk.write import ROWS, Dtype, open_folder, write_embeddings
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.pretrained import save_location_encoder
@@ -39,14 +41,15 @@ BARE_S = 20.0
 CHUNK = 1_000_000  # places made at a time
 
 
-def bare_places_per_s(run: str) -> float:
-    """All CPUs together."""
+def bare(run: str) -> tuple[float, float]:
+    """Places/s of all CPUs together, and µs of CPU time for a place."""
     cpus = os.cpu_count() or 1
     with multiprocessing.get_context("spawn").Pool(cpus) as pool:
-        return sum(pool.map(_bare, [run] * cpus, chunksize=1))
+        paces, costs = zip(*pool.map(_bare, [run] * cpus, chunksize=1), strict=True)
+    return sum(paces), sum(costs) / cpus
 
 
-def _bare(run: str) -> float:
+def _bare(run: str) -> tuple[float, float]:
     import torch
 
     torch.set_num_threads(1)
@@ -54,11 +57,22 @@ def _bare(run: str) -> float:
     lon, lat = geo.random_on_sphere(ROWS, np.random.default_rng(0)).T.copy()
     for _ in range(10):
         encode(lon, lat)
-    began, calls = time.perf_counter(), 0
+    began, cpu, calls = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < began + BARE_S:
         encode(lon, lat)
         calls += 1
-    return calls * ROWS / (time.perf_counter() - began)
+    places = calls * ROWS
+    return places / (time.perf_counter() - began), (time.process_time() - cpu) / places * 1e6
+
+
+def cpu_s() -> float:
+    """CPU time of this process and of those that it started and that still run."""
+    me, total = psutil.Process(), 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 class Memory:
@@ -80,12 +94,10 @@ def memory_mb() -> dict[str, int]:
     own = me.memory_info()
     workers = shared = 0
     for child in me.children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             info = child.memory_info()
-        except psutil.NoSuchProcess:
-            continue
-        shared = max(shared, info.shared)  # the raylet maps all that is used of the store
-        workers += info.rss - info.shared
+            shared = max(shared, info.shared)  # the raylet maps all that is used of the store
+            workers += info.rss - info.shared
     sizes = {"driver": own.rss, "workers": workers, "object_store": shared}
     return {name: round(size / 1e6) for name, size in sizes.items()}
 
@@ -112,23 +124,29 @@ def main() -> None:
         config = LocationEncoderConfig()
         save_location_encoder(f"{folder}/run", {"location": to_dict(config)}, config.build())
         make_places(Path(folder, "places.parquet"), args.places)
-        before = bare_places_per_s(f"{folder}/run")
         connect(ScalingConfig())
-        encode, table = roster.encoder(f"{folder}/run"), Table(f"{folder}/places.parquet")
-        output = open_folder(f"{folder}/run", encode, table, f"{folder}/out", args.dtype, False)
-        memory = Memory(args.places)
+        encode = roster.encoder(run := f"{folder}/run")
+        grid = Grid(0.5)  # a part for every worker
+        warm = open_folder(run, encode, grid, f"{folder}/warm", "float16", False)
+        write_embeddings(encode, grid, warm)
+        before = bare(run)
+        table = Table(f"{folder}/places.parquet")
+        output = open_folder(run, encode, table, f"{folder}/out", args.dtype, False)
+        memory, cpu = Memory(args.places), cpu_s()
         written = write_embeddings(encode, table, output, memory)
+        cost = (cpu_s() - cpu) / written.rows * 1e6
         size = sum(file.stat().st_size for file in Path(folder, "out").iterdir())
-        after = bare_places_per_s(f"{folder}/run")
-    bare, pace = (before + after) / 2, written.rows / written.seconds
+        after = bare(run)
+    (bare_pace, bare_cost), pace = np.mean([before, after], axis=0), written.rows / written.seconds
     figures = {
         "places": written.rows,
         "dim": written.dim,
         "dtype": args.dtype,
         "seconds": round(written.seconds, 1),
-        "bare_places_per_s": [round(before), round(after)],
+        "bare_places_per_s": [round(pace) for pace, _ in (before, after)],
         "embed_places_per_s": round(pace),
-        "ratio": round(pace / bare, 3),
+        "ratio": round(pace / bare_pace, 3),
+        "cpu_us_per_place": {"bare": round(bare_cost, 1), "embed": round(cost, 1)},
         "gb_written": round(size / 1e9, 2),
         "mb_at_each_quarter": memory.quarters,
     }
