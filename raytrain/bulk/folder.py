@@ -65,6 +65,9 @@ class EmbeddingFolder:
                 f"{self.output}: {len(missing)} of {len(parts)} files are on disks of other nodes; "
                 "give --output a URL, or a folder that all nodes share"
             )
+        for file in storage.files(self.url):
+            if file.endswith(".part"):  # of writers that were killed
+                storage.remove(file)
         self.parts = parts
         self._describe(rows=rows, left_out=dict(left_out))
 
