@@ -1,9 +1,11 @@
 """Bytes at rest: a local path or any fsspec URL (s3://…), read whole and written atomically."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 
@@ -32,19 +34,31 @@ def read(url: str) -> bytes:
 
 def write(url: str, content: bytes | memoryview) -> None:
     """Write so that a reader sees the old content or the new one, never a part. Makes folders."""
-    if is_local(url):
-        path = Path(url)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with _explained(url, writing=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            os.replace(part, path)
-        return
+    with writing(url) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[BinaryIO]:
+    """A file to write into, whose content a reader sees after the block and not before; where the
+    block ends in an error there is none. Makes folders."""
     with _explained(url, writing=True):
-        filesystem, path = fsspec.core.url_to_fs(url)
-        filesystem.pipe_file(
-            path, bytes(content)
-        )  # object stores show an object once it is complete
+        if not is_local(url):
+            content = io.BytesIO()
+            yield content
+            filesystem, path = fsspec.core.url_to_fs(url)
+            # Object stores show an object once it is complete.
+            filesystem.pipe_file(path, content.getvalue())
+            return
+        target = Path(url)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                yield file
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def size(url: str) -> int | None:
@@ -57,6 +71,18 @@ def size(url: str) -> int | None:
             return int(filesystem.info(path)["size"])
     except FileNotFoundError:
         return None
+
+
+def stamp(url: str) -> str:
+    """What changes with a file's content: its size and, where the store knows it, when it was
+    written."""
+    with _explained(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        info = filesystem.info(path)
+        try:
+            return f"{info['size']} bytes, {filesystem.modified(path).isoformat()}"
+        except NotImplementedError:
+            return f"{info['size']} bytes"
 
 
 def remove(url: str) -> None:
@@ -131,6 +157,8 @@ def is_local(url: str) -> bool:
 def _explained(url: str, writing: bool = False) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         if not writing:
             raise FileNotFoundError(*error.args) from None  # a file is no folder with others in it

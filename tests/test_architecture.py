@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("pretrain", "prepare", "evaluate", "embed", "export", "atlas"),
     ("training",),
+    ("bulk",),
     ("evaluation",),
     ("data", "objective"),
     ("encoders", "batch"),
@@ -26,7 +27,7 @@ ONLY_IN = {
     "ray": (
         "data/streams.py",
         "data/reader.py",
-        "evaluation/embeddings.py",
+        "bulk/write.py",
         "evaluation/remote.py",
         "training/worker.py",
         "training/launch.py",

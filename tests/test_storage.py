@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from raytrain import storage
+from raytrain.errors import UserError
 from raytrain.storage import StorageError
 
 
@@ -43,3 +44,25 @@ def test_there_is_nothing_below_a_file(tmp_path: Path) -> None:
 def test_a_store_of_an_unknown_kind_is_named() -> None:
     with pytest.raises(StorageError, match="nosuch://bucket/a: ValueError: Protocol not known"):
         storage.read("nosuch://bucket/a")
+
+
+def fail_in_the_middle(url: str) -> None:
+    with storage.writing(url) as file:
+        file.write(b"half")
+        raise UserError("in the middle")
+
+
+def test_a_file_whose_writer_fails_does_not_appear(tmp_path: Path) -> None:
+    for url in (f"{tmp_path}/a/b.bin", "memory://failed/b.bin"):
+        with pytest.raises(UserError, match=r"^in the middle$"):
+            fail_in_the_middle(url)
+        assert storage.files(url.rpartition("/")[0]) == []
+
+
+def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
+    url = f"{tmp_path}/a.bin"
+    storage.write(url, b"old")
+    before = storage.stamp(url)
+    assert storage.stamp(url) == before
+    storage.write(url, b"new")
+    assert storage.stamp(url) != before

@@ -23,7 +23,7 @@ class GeoCLIP(nn.Module):
     the poles, which are lines there: one place has a different embedding from each longitude.
     """
 
-    dim = 512
+    dim = learned_dim = 512
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class PlaceEncoder:
 
     @torch.inference_mode()
     def encode(
-        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int, batch: int = 4096
+        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int, batch: int = 2048
     ) -> Float32[np.ndarray, "n dim"]:
         """Embeddings of places, row by row; they do not have unit length.
 
@@ -58,6 +58,13 @@ class PlaceEncoder:
             places = lonlat_deg[start : start + batch].to(device)
             embeddings[start : start + batch] = self.encoder(places)
         return embeddings.numpy()
+
+    def learned(
+        self, lon: ArrayLike | float | int, lat: ArrayLike | float | int
+    ) -> Float32[np.ndarray, "n learned_dim"]:
+        """The columns of `encode` that training made, without a positional encoding that is handed
+        on beside them (`location.skip`)."""
+        return self.encode(lon, lat)[:, : self.encoder.learned_dim]
 
 
 def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:

@@ -89,8 +89,13 @@ def features(encoder: Encoder, task: Task, name: str = "encoder") -> Array:
 
 def embed(encoder: Encoder, lonlat_deg: Array, name: str = "encoder") -> Array:
     """The embedding [n, d] float64 of places [n, 2]; TaskError unless it is that and finite."""
+    return np.asarray(given(encoder, lonlat_deg, name), float)
+
+
+def given(encoder: Encoder, lonlat_deg: Array, name: str = "encoder") -> NDArray[np.floating]:
+    """`embed` in the type that the encoder gives it."""
     lon, lat = lonlat_deg.T.copy()
-    x = np.asarray(encoder(lon, lat), float)
+    x = np.asarray(encoder(lon, lat))
     if x.ndim != 2 or len(x) != len(lon) or x.shape[1] == 0:
         raise TaskError(f"{name}: expected an embedding [{len(lon)}, d], got {x.shape}")
     if not np.isfinite(x).all():
