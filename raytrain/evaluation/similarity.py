@@ -86,7 +86,7 @@ def _land_sample() -> Array:
 
 def _land_cells(degrees: float | int) -> Array:
     """The cells [n, 2] of a global grid whose centre is on land."""
-    return _on_land(geo.cell_grid(degrees)[0])
+    return _on_land(geo.cell_grid(float(degrees))[0])
 
 
 def _on_land(lonlat_deg: Array) -> Array:
