@@ -76,7 +76,7 @@ def _files(options: argparse.Namespace, name: str) -> dict[str, bytes]:
         ),
         "regions.png": maps.region_map(regions.labels, regions.colours, land=land, title=name),
         "similarity.png": maps.similarity_map(cosine, place, found.low, land=land, title=name),
-        "seams.png": maps.jump_map(found.jumps, found.geometry, land=land, title=name),
+        "seams.png": maps.jump_map(found.jumps, found.seams, land=land, title=name),
     }
     page = atlas_page.render(found, regions, packed, land, place, name)
     return {"index.html": page.encode(), **{file: _png(p) for file, p in pictures.items()}}

@@ -35,7 +35,7 @@ def render(
         explained=survey.explained,
         packed=packed,
         regions=regions,
-        seams=seam_figures(survey.geometry),
+        seams=seam_figures(survey.seams),
         most_jump=MOST_JUMP,
         data=_data(survey, regions, packed, land, place),
     )

@@ -4,6 +4,7 @@ These describe and do not rank: more dimensions are not a better encoder. A seam
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raytrain import geo
 from raytrain.evaluation.probes import Encoder, embed
@@ -34,10 +35,30 @@ def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
     Depends on the encoder and the seed alone. Raises TaskError for an embedding that is not finite,
     not [n, d], or equal at all places.
     """
+    x, rng = _random_sample(encoder, seed)
+    return {
+        "intrinsic_dimension": intrinsic_dimension(x),
+        "effective_rank": effective_rank(x),
+        "isotropy": isotropy(x),
+        **_seams(encoder, x, rng),
+    }
+
+
+def seams(encoder: Encoder, seed: int = 0) -> dict[str, float]:
+    """dateline_jump, north_pole_jump and south_pole_jump of `geometry` alone, the same numbers."""
+    return _seams(encoder, *_random_sample(encoder, seed))
+
+
+def _random_sample(encoder: Encoder, seed: int) -> tuple[Array, np.random.Generator]:
+    """The embedding [n, d] of random places, and the generator after it drew them."""
     rng = np.random.default_rng(seed)
     x = embed(encoder, geo.random_on_sphere(PLACES, rng))
     if not np.ptp(x, axis=0).any():
         raise TaskError("the embedding is equal at all places: it has no geometry to measure")
+    return x, rng
+
+
+def _seams(encoder: Encoder, x: Array, rng: np.random.Generator) -> dict[str, float]:
     lat_deg, middle_deg = _latitudes(rng), rng.uniform(-179, 179, PAIRS)
     anywhere = _random_pairs(_latitudes(rng), rng)
 
@@ -46,16 +67,13 @@ def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
         return (_gap(encoder, across) + rounding) / (_gap(encoder, elsewhere) + rounding)
 
     return {
-        "intrinsic_dimension": intrinsic_dimension(x),
-        "effective_rank": effective_rank(x),
-        "isotropy": isotropy(x),
         "dateline_jump": jump(_pairs_across(180.0, lat_deg), _pairs_across(middle_deg, lat_deg)),
         "north_pole_jump": jump(_pairs_at_pole(1, rng), anywhere),
         "south_pole_jump": jump(_pairs_at_pole(-1, rng), anywhere),
     }
 
 
-def neighbour_jumps(encoder: Encoder, x: Array, seed: int = 0) -> Array:
+def neighbour_jumps(encoder: Encoder, x: NDArray[np.floating], seed: int = 0) -> Array:
     """How far an embedding jumps around cells of a global north-up grid [h, w]; 1 is typical.
 
     The largest of the distances from `x` [h, w, d], the embedding at the centre of a cell, to those
@@ -69,7 +87,7 @@ def neighbour_jumps(encoder: Encoder, x: Array, seed: int = 0) -> Array:
     km = np.geomspace(PAIR_KM / 2, 2 * EQUATOR_KM / width, SCALES)
     typical = [_gap(encoder, _random_pairs(_latitudes(rng), rng, one)) for one in km]
 
-    def closed(grid: Array) -> Array:
+    def closed(grid: NDArray[np.floating]) -> NDArray[np.floating]:
         """With the cells around it: [h + 2, w + 2, c]."""
         beyond = np.roll(grid[[0, -1]], width // 2, axis=1)
         rows = np.concatenate([beyond[:1], grid, beyond[1:]])

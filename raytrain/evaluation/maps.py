@@ -35,7 +35,7 @@ class Palette(NamedTuple):
     high: Array  # 3
     explained: float  # share of the variance, 0..1
 
-    def unit(self, x: Array) -> Array:
+    def unit(self, x: NDArray[np.floating]) -> Array:
         """The numbers [n, 3] in 0..1 of embeddings [n, d], for `colours.spread`."""
         share = ((x - self.mean) @ self.axes - self.low) / (self.high - self.low)
         return np.asarray(np.clip(share, 0, 1))
@@ -128,7 +128,7 @@ def jump_map(
     width: int = 1600,
 ) -> Image.Image:
     """Jumps [h, w], 1 being typical, around the dateline, with a cap around either pole; `seams` is
-    what `geometry` measured."""
+    what `geometry.seams` measured."""
     grid = sheet.shaded(jumps / MOST_JUMP)
     caps = []
     for name, pole in (("North pole", 1), ("South pole", -1)):
@@ -225,6 +225,6 @@ def where(place: Array) -> str:
 
 
 def seam_figures(seams: Mapping[str, float]) -> str:
-    """The jumps that `geometry` measured, in words."""
+    """The jumps that `geometry.seams` measured, in words."""
     names = {"dateline": "dateline", "north_pole": "north pole", "south_pole": "south pole"}
     return ", ".join(f"{name} {seams[f'{key}_jump']:.2f}" for key, name in names.items())

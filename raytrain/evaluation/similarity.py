@@ -5,6 +5,7 @@ from os import PathLike
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from raytrain import geo
 from raytrain.data.sources.land import land_mask
@@ -72,7 +73,7 @@ def land_mean(encode: Encoder) -> Array:
     return np.asarray(embed(encode, _land_sample()).mean(0))
 
 
-def directions(x: Array, mean: Array) -> Array:
+def directions(x: NDArray[np.floating], mean: Array) -> Array:
     """Embeddings [n, d] from their mean [d] at unit length: their products are `similarities`."""
     x = x - mean
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30))

@@ -10,7 +10,7 @@ from scipy.cluster.vq import kmeans2
 
 from raytrain import geo
 from raytrain.evaluation.colours import spread
-from raytrain.evaluation.geometry import geometry, neighbour_jumps
+from raytrain.evaluation.geometry import neighbour_jumps, seams
 from raytrain.evaluation.maps import fit_palette
 from raytrain.evaluation.probes import Encoder, embed
 from raytrain.evaluation.projection import Mask, sample
@@ -37,7 +37,7 @@ class Survey:
     unit: Array  # n 3: principal components in 0..1, for colours.spread
     explained: float  # the share of variance of these, 0..1
     jumps: Array  # h w: see geometry.neighbour_jumps
-    geometry: dict[str, float]
+    seams: dict[str, float]  # see geometry.seams
     low: float  # 5 % of the similarities between places on land are below it, a round number
 
     @property
@@ -74,12 +74,12 @@ def survey(encode: Encoder, land: Mask, degrees: float = 1.0) -> Survey:
 
     Raises TaskError for an embedding that is not finite, not [n, d], or equal at all places.
     """
-    measured = geometry(encode)
+    torn = seams(encode)
     lonlat_deg, (height, width) = geo.cell_grid(degrees)
     chunks = (lonlat_deg[start : start + ROWS] for start in range(0, len(lonlat_deg), ROWS))
     x = np.concatenate([embed(encode, chunk).astype(np.float32) for chunk in chunks])
     palette, mean = fit_palette(encode, land), land_mean(encode)
-    direction = directions(x, mean.astype(np.float32)).astype(np.float32)
+    direction = directions(x, mean).astype(np.float32)
     on_land = land[geo.raster_pixels(lonlat_deg, *land.shape)]
     sample_of_land = direction[on_land][:: max(1, on_land.sum() // 1000)]
     low = np.floor(10 * np.percentile(sample_of_land @ sample_of_land.T, 5)) / 10
@@ -92,7 +92,7 @@ def survey(encode: Encoder, land: Mask, degrees: float = 1.0) -> Survey:
         unit=palette.unit(x),
         explained=palette.explained,
         jumps=neighbour_jumps(encode, x.reshape(height, width, -1)),
-        geometry=measured,
+        seams=torn,
         low=float(low),
     )
 
