@@ -12,7 +12,7 @@ import raytrain
 from raytrain.evaluation.colours import heat
 from raytrain.evaluation.maps import MOST_JUMP, seam_figures
 from raytrain.evaluation.projection import Mask
-from raytrain.evaluation.survey import Packed, Regions, Survey, compressed
+from raytrain.evaluation.survey import CHECKED, Packed, Regions, Survey, compressed
 from raytrain.geo import EQUAL_EARTH, Array
 
 COAST = 4  # pixels of the land mask in one of the page's
@@ -34,6 +34,7 @@ def render(
         raytrain=raytrain.__version__,
         explained=survey.explained,
         packed=packed,
+        checked=CHECKED,
         regions=regions,
         seams=seam_figures(survey.seams),
         most_jump=MOST_JUMP,

@@ -93,7 +93,7 @@ def neighbour_jumps(encoder: Encoder, x: NDArray[np.floating], seed: int = 0) ->
         rows = np.concatenate([beyond[:1], grid, beyond[1:]])
         return np.concatenate([rows[:, -1:], rows, rows[:, :1]], axis=1)
 
-    around, places = closed(x), closed(lonlat_deg)
+    around, places = closed(x), np.asarray(closed(lonlat_deg), float)
     found = np.zeros((height, width))
     for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
         window = np.s_[down : down + height, right : right + width]

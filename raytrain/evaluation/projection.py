@@ -54,7 +54,7 @@ def polar_places(width: int, pole: int, reach_deg: float) -> tuple[Array, Mask]:
     return np.stack([wrap_lon(lon_deg[inside]), lat_deg[inside]], axis=1), inside
 
 
-def sample(grid: Array, lonlat_deg: Array, *, smooth: bool = True) -> Array:
+def sample(grid: NDArray[np.floating], lonlat_deg: Array, *, smooth: bool = True) -> Array:
     """Values [n, c] of a global north-up grid [h, w, c] at places [n, 2]: bilinear between centres
     of cells, across the dateline too, or those of the nearest cell."""
     height, columns, channels = grid.shape

@@ -1,4 +1,4 @@
-"""A small atlas, and a headless Chromium, driven over the pipe of its DevTools: real clicks, wheels and fingers."""
+"""A small atlas, and a headless Chromium that is driven over the pipe of its DevTools."""
 
 import base64
 import json

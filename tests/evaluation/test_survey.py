@@ -41,7 +41,7 @@ def test_packed_columns_keep_similarities(measured: Survey) -> None:
     land = np.flatnonzero(measured.land)
     exact = measured.direction[land] @ measured.direction[land].T
     error = np.abs(columns[land] @ columns[land].T - exact)
-    assert error.max() == pytest.approx(packed.worst, abs=0.03)
+    assert 0.5 * error.max() < packed.worst <= error.max() + 1e-3
     assert np.percentile(error, 99) == pytest.approx(packed.usual, abs=0.01)
     assert packed.r > 0.99
 
