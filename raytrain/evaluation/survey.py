@@ -21,6 +21,7 @@ ROWS = 16_384  # places embedded at a time
 BORDER_DEG = 0.25  # regions are drawn on a grid of such cells
 FIT_CELLS = 10_000  # cells of land, drawn by area, that regions are fitted to
 KEPT = 0.98  # of the variance of directions, where it fits
+LARGEST = (127, 15)  # whole number of a column: fewer steps where the finer leave no room
 PACKED_BYTES = 3_300_000  # 4.4 MB in base64
 CHECKED = 200  # places whose similarity to all land is compared with the exact one
 
@@ -130,12 +131,15 @@ def pack(survey: Survey) -> Packed:
     variance, axes = np.linalg.eigh((weighted.T @ survey.direction).astype(float))
     variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]
     kept = np.cumsum(variance) / variance.sum()
-    most = int(np.searchsorted(kept, KEPT)) + 1
+    most = min(len(kept), int(np.searchsorted(kept, KEPT)) + 1)
     column = survey.direction @ axes[:, :most].astype(np.float32)
-    rounded = np.round(column * (127 / np.abs(column).max())).astype(np.int8)
-    planes = np.ascontiguousarray(rounded.T.reshape(-1, *survey.shape))
-    size = np.cumsum([len(compressed(plane)) for plane in planes])
-    count = max(1, int(np.searchsorted(size, PACKED_BYTES)))
+    for largest in LARGEST:
+        rounded = np.round(column * (largest / np.abs(column).max())).astype(np.int8)
+        planes = np.ascontiguousarray(rounded.T.reshape(-1, *survey.shape))
+        size = np.cumsum([len(compressed(plane)) for plane in planes])
+        count = max(1, int(np.searchsorted(size, PACKED_BYTES)))
+        if count == most:
+            break
     return Packed(planes[:count], float(kept[count - 1]), *_errors(survey, rounded[:, :count]))
 
 

@@ -48,7 +48,7 @@ def test_packed_columns_keep_similarities(measured: Survey) -> None:
 
 def test_little_room_takes_fewer_columns(measured: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
     all_columns = pack(measured)
-    monkeypatch.setattr("raytrain.evaluation.survey.PACKED_BYTES", 20_000)
+    monkeypatch.setattr("raytrain.evaluation.survey.PACKED_BYTES", 6_000)
     few = pack(measured)
     assert 0 < len(few.planes) < len(all_columns.planes)
     assert few.kept < all_columns.kept
