@@ -170,10 +170,11 @@ def sum_up(
 ) -> None:
     """Print the summary of a complete run; keep map and probes with it."""
     import raytrain
-    from raytrain import atlas, storage
+    from raytrain import storage
     from raytrain.data.sources.land import land_mask
     from raytrain.encoders.pretrained import PlaceEncoder
     from raytrain.evaluation.development import development_probes, verdict
+    from raytrain.evaluation.maps import world_map
     from raytrain.training import summary
 
     encoder = raytrain.load(job.run_url)
@@ -191,9 +192,7 @@ def sum_up(
     summary.say_skipped(console, skipped)
     png = io.BytesIO()
     name = str(job.config.name)
-    picture = atlas.world_map(
-        encoder.encode, land=land_mask(), untrained=untrained.encode, title=name
-    )
+    picture = world_map(encoder.encode, land=land_mask(), untrained=untrained.encode, title=name)
     picture.save(png, "PNG")
     storage.write(f"{job.run_url}/map.png", png.getvalue())
     tracker.artifact("map.png", png.getvalue())

@@ -4,6 +4,7 @@ These describe and do not rank: more dimensions are not a better encoder. A seam
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raytrain import geo
 from raytrain.evaluation.probes import Encoder, embed
@@ -15,6 +16,8 @@ DISCARDED = 0.1  # of the places, those with the largest ratio of distances
 PAIRS = 1000
 PAIR_KM = 1.0  # a tear shows in full where an encoder is smooth; GeoCLIP is not at 20 km
 PAIR_LAT_DEG = 80.0  # pairs but those at a pole lie between this latitude south and north
+SCALES = 12  # distances at which jumps are measured that others are compared with
+EQUATOR_KM = 2 * np.pi * geo.EARTH_RADIUS_KM
 CHUNK = 1000  # rows at a time: bounds the memory of distances
 
 Pairs = tuple[Array, Array]
@@ -32,10 +35,30 @@ def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
     Depends on the encoder and the seed alone. Raises TaskError for an embedding that is not finite,
     not [n, d], or equal at all places.
     """
+    x, rng = _random_sample(encoder, seed)
+    return {
+        "intrinsic_dimension": intrinsic_dimension(x),
+        "effective_rank": effective_rank(x),
+        "isotropy": isotropy(x),
+        **_seams(encoder, x, rng),
+    }
+
+
+def seams(encoder: Encoder, seed: int = 0) -> dict[str, float]:
+    """dateline_jump, north_pole_jump and south_pole_jump of `geometry` alone, the same numbers."""
+    return _seams(encoder, *_random_sample(encoder, seed))
+
+
+def _random_sample(encoder: Encoder, seed: int) -> tuple[Array, np.random.Generator]:
+    """The embedding [n, d] of random places, and the generator after it drew them."""
     rng = np.random.default_rng(seed)
     x = embed(encoder, geo.random_on_sphere(PLACES, rng))
     if not np.ptp(x, axis=0).any():
         raise TaskError("the embedding is equal at all places: it has no geometry to measure")
+    return x, rng
+
+
+def _seams(encoder: Encoder, x: Array, rng: np.random.Generator) -> dict[str, float]:
     lat_deg, middle_deg = _latitudes(rng), rng.uniform(-179, 179, PAIRS)
     anywhere = _random_pairs(_latitudes(rng), rng)
 
@@ -44,13 +67,41 @@ def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
         return (_gap(encoder, across) + rounding) / (_gap(encoder, elsewhere) + rounding)
 
     return {
-        "intrinsic_dimension": intrinsic_dimension(x),
-        "effective_rank": effective_rank(x),
-        "isotropy": isotropy(x),
         "dateline_jump": jump(_pairs_across(180.0, lat_deg), _pairs_across(middle_deg, lat_deg)),
         "north_pole_jump": jump(_pairs_at_pole(1, rng), anywhere),
         "south_pole_jump": jump(_pairs_at_pole(-1, rng), anywhere),
     }
+
+
+def neighbour_jumps(encoder: Encoder, x: NDArray[np.floating], seed: int = 0) -> Array:
+    """How far an embedding jumps around cells of a global north-up grid [h, w]; 1 is typical.
+
+    The largest of the distances from `x` [h, w, d], the embedding at the centre of a cell, to those
+    of the four next cells, each over the median of random pairs as far apart. The grid is closed:
+    beyond the dateline and the poles lies the cell on the other side, so seams there show.
+    """
+    height, width, _ = x.shape
+    cells = np.arange(height * width)
+    lonlat_deg = geo.cell_centres(cells, height, width).reshape(height, width, 2)
+    rng = np.random.default_rng(seed)
+    km = np.geomspace(PAIR_KM / 2, 2 * EQUATOR_KM / width, SCALES)
+    typical = [_gap(encoder, _random_pairs(_latitudes(rng), rng, one)) for one in km]
+
+    def closed(grid: NDArray[np.floating]) -> NDArray[np.floating]:
+        """With the cells around it: [h + 2, w + 2, c]."""
+        beyond = np.roll(grid[[0, -1]], width // 2, axis=1)
+        rows = np.concatenate([beyond[:1], grid, beyond[1:]])
+        return np.concatenate([rows[:, -1:], rows, rows[:, :1]], axis=1)
+
+    around, places = closed(x), np.asarray(closed(lonlat_deg), float)
+    found = np.zeros((height, width))
+    for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        window = np.s_[down : down + height, right : right + width]
+        gap = np.linalg.norm(around[window] - x, axis=2)
+        apart = geo.great_circle_km(places[window].reshape(-1, 2), lonlat_deg.reshape(-1, 2))
+        usual = np.interp(apart, km, typical).reshape(gap.shape)
+        found = np.maximum(found, gap / np.maximum(usual, 1e-30))
+    return found
 
 
 def intrinsic_dimension(x: Array) -> float:
@@ -129,12 +180,12 @@ def _pairs_at_pole(sign: int, rng: np.random.Generator) -> Pairs:
     return np.stack([lon_deg, lat_deg], axis=1), np.stack([lon_deg + 180, lat_deg], axis=1)
 
 
-def _random_pairs(lat_deg: Array, rng: np.random.Generator) -> Pairs:
-    """Pairs that begin at these latitudes and random longitudes, in random directions."""
+def _random_pairs(lat_deg: Array, rng: np.random.Generator, km: float = PAIR_KM) -> Pairs:
+    """Pairs `km` apart that begin at these latitudes, random longitudes, in random directions."""
     start = np.stack([rng.uniform(-180, 180, len(lat_deg)), lat_deg], axis=1)
     xyz = geo.unit_xyz(start)
     aside = np.cross(xyz, rng.normal(size=xyz.shape))
-    angle = PAIR_KM / geo.EARTH_RADIUS_KM
+    angle = km / geo.EARTH_RADIUS_KM
     x, y, z = (
         np.cos(angle) * xyz + np.sin(angle) * aside / np.linalg.norm(aside, axis=1, keepdims=True)
     ).T

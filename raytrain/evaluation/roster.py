@@ -42,6 +42,7 @@ class Row:
     name: str
     kind: Kind
     encode: Encoder | None = None
+    learned: Encoder | None = None  # of an encoder: without a positional encoding handed on
     predict: LabelBaseline | None = None
     modalities: tuple[Mapping[str, Any], ...] = ()  # the cards of what it was trained on
     config: Tree | None = None  # of the run that trained it
@@ -136,18 +137,31 @@ def encoder(spec: str) -> Encoder:
     return encode
 
 
+def learned(spec: str) -> tuple[Encoder, Encoder | None]:
+    """The learned columns of what `encoder` takes, which are what `raytrain.similar` compares, and
+    those of the same architecture untrained where it is known. Raises UserError."""
+    row, location = _named(spec)
+    assert row.learned is not None
+    if location is None:
+        return row.learned, None
+    config = build(LocationEncoderConfig, location, "location")
+    return row.learned, baselines.untrained(replace(config, skip=False))
+
+
 def _named(spec: str) -> tuple[Row, Tree | None]:
     """The row of one encoder, and the settings of its architecture where they are known."""
     module, colon, function = spec.partition(":")
     if colon and not function.startswith("//") and not Path(spec).exists():
-        return Row(name=spec, kind="encoder", encode=_function(module, function)), None
-    if spec == GEOCLIP:
-        return Row(name=spec, kind="encoder", encode=load(GEOCLIP).encode), None
+        found = _function(module, function)
+        return Row(name=spec, kind="encoder", encode=found, learned=found), None
     encoder = load(spec)
+    if spec == GEOCLIP:
+        return Row(name=spec, kind="encoder", encode=encoder.encode, learned=encoder.learned), None
     return Row(
         name=spec,
         kind="encoder",
         encode=encoder.encode,
+        learned=encoder.learned,
         config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
         run_url=spec if storage.size(f"{spec}/{LATEST}") is not None else None,

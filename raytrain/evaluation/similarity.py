@@ -5,6 +5,7 @@ from os import PathLike
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from raytrain import geo
 from raytrain.data.sources.land import land_mask
@@ -60,16 +61,22 @@ def similarities(encode: Encoder, place: Array, lonlat_deg: Array) -> Array:
     """
     geo.check_lonlat(place, "place")
     geo.check_lonlat(lonlat_deg, "places")
-    centre = embed(encode, _land_sample()).mean(0)
-
-    def directions(chunk: Array) -> Array:
-        x = embed(encode, chunk) - centre
-        return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30))
-
-    (query,) = directions(place)
-    starts = range(0, len(lonlat_deg), ROWS)
-    cosines = [directions(lonlat_deg[start : start + ROWS]) @ query for start in starts]
+    mean = land_mean(encode)
+    (query,) = directions(embed(encode, place), mean)
+    chunks = (lonlat_deg[start : start + ROWS] for start in range(0, len(lonlat_deg), ROWS))
+    cosines = [directions(embed(encode, chunk), mean) @ query for chunk in chunks]
     return np.asarray(np.clip(np.concatenate([np.zeros(0), *cosines]), -1, 1))
+
+
+def land_mean(encode: Encoder) -> Array:
+    """The mean embedding [d] of land, by which `similarities` are centred."""
+    return np.asarray(embed(encode, _land_sample()).mean(0))
+
+
+def directions(x: NDArray[np.floating], mean: Array) -> Array:
+    """Embeddings [n, d] from their mean [d] at unit length: their products are `similarities`."""
+    x = x - mean
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30))
 
 
 @lru_cache(maxsize=1)

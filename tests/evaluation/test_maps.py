@@ -1,19 +1,13 @@
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from raytrain import atlas
-from raytrain.atlas import fit_palette, world_map
-from raytrain.encoders.location import LocationEncoderConfig
-from raytrain.encoders.networks import SirenConfig
-from raytrain.encoders.pretrained import save_location_encoder
+from raytrain.evaluation import maps
 from raytrain.evaluation.baselines import unit_xyz
+from raytrain.evaluation.maps import fit_palette, world_map
 from raytrain.geo import Array
-from raytrain.settings import to_dict
 
 
 def climate(lon: Array, lat: Array) -> Array:
@@ -51,31 +45,14 @@ def test_few_columns_and_collapsed_embeddings_are_drawn() -> None:
 def test_errors_are_drawn_where_they_are() -> None:
     places = np.array([[-100.0, 0.0], [100.0, 0.0], [0.0, 60.0]])
     errors = np.array([0.0, 2.0, np.nan])
-    most = atlas.most_error([errors])
+    most = maps.most_error([errors])
     assert 1.9 < most < 2.0
-    drawn = np.asarray(atlas.error_map(places, errors, most, "m", width=480), float)
-    empty = np.asarray(atlas.error_map(places, np.full(3, np.nan), 1.0, "m", width=480), float)
+    drawn = np.asarray(maps.error_map(places, errors, most, "m", width=480), float)
+    empty = np.asarray(maps.error_map(places, np.full(3, np.nan), 1.0, "m", width=480), float)
     changed = np.abs(drawn - empty).sum(2)[84:-120] > 0
     columns = np.flatnonzero(changed.any(0))
     assert len(columns) <= 10  # two dots
     west, east = drawn[84:-120][:, columns[0]], drawn[84:-120][:, columns[-1]]
     assert east.max() > 230 > west.max()
     assert columns[0] + columns[-1] == pytest.approx(480, abs=2)
-    assert Image.open(io.BytesIO(atlas.png(Image.new("RGB", (9, 9))))).size == (9, 9)
-
-
-def test_command_writes_the_map_of_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = LocationEncoderConfig(network=SirenConfig(width=16), dim=8)
-    save_location_encoder(tmp_path / "run", {"location": to_dict(config)}, config.build())
-    output = tmp_path / "map.png"
-    arguments = ["atlas", str(tmp_path / "run"), "--output", str(output), "--degrees", "10"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    atlas.main()
-    assert f"wrote {output}" in capsys.readouterr().out
-    with Image.open(output) as picture:
-        assert picture.width == 1600
-    monkeypatch.setattr(sys, "argv", ["atlas", str(tmp_path / "none")])
-    with pytest.raises(SystemExit, match=r"none .*give the folder of a run"):
-        atlas.main()
+    assert Image.open(io.BytesIO(maps.png(Image.new("RGB", (9, 9))))).size == (9, 9)
