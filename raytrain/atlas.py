@@ -16,10 +16,11 @@ from rich.markup import escape
 from raytrain import geo, storage
 from raytrain.data.sources.land import land_mask
 from raytrain.errors import UserError
-from raytrain.evaluation import atlas_page, maps, roster
+from raytrain.evaluation import roster
 from raytrain.evaluation.probes import embed
 from raytrain.evaluation.similarity import directions
-from raytrain.evaluation.survey import find_regions, pack, survey
+from raytrain.maps import page, world
+from raytrain.maps.survey import find_regions, pack, survey
 
 AMAZON = (-60.0, -5.0)
 
@@ -71,15 +72,15 @@ def _files(options: argparse.Namespace, name: str) -> dict[str, bytes]:
     (query,) = directions(embed(encode, place), found.mean)
     cosine = (found.direction @ query).reshape(found.shape)
     pictures = {
-        "map.png": maps.colour_map(
+        "map.png": world.colour_map(
             found.colours, found.explained, land=land, untrained=untrained, title=name
         ),
-        "regions.png": maps.region_map(regions.labels, regions.colours, land=land, title=name),
-        "similarity.png": maps.similarity_map(cosine, place, found.low, land=land, title=name),
-        "seams.png": maps.jump_map(found.jumps, found.seams, land=land, title=name),
+        "regions.png": world.region_map(regions.labels, regions.colours, land=land, title=name),
+        "similarity.png": world.similarity_map(cosine, place, found.low, land=land, title=name),
+        "seams.png": world.jump_map(found.jumps, found.seams, land=land, title=name),
     }
-    page = atlas_page.render(found, regions, packed, land, place, name)
-    return {"index.html": page.encode(), **{file: _png(p) for file, p in pictures.items()}}
+    index = page.render(found, regions, packed, land, place, name)
+    return {"index.html": index.encode(), **{file: _png(p) for file, p in pictures.items()}}
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -203,25 +203,25 @@ def verdicts(content: dict[str, Any]) -> Iterator[str]:
 def pictures(families: Any, labelled: Any, table: Any) -> dict[str, bytes]:
     """PNGs of the page: world maps of embeddings, and of each task's errors."""
     from raytrain.data.sources.land import land_mask
-    from raytrain.evaluation import maps
     from raytrain.evaluation.roster import GEOCLIP, UNTRAINED
+    from raytrain.maps import world
 
     land, images = land_mask(), {}
     for name, (first, *_) in families.items():
         if first.encode is not None and (first.kind == "encoder" or name in (GEOCLIP, UNTRAINED)):
-            picture = maps.world_map(first.encode, land=land, title=name, width=1000)
-            images[f"embedding/{name}"] = maps.png(picture, 128)
+            picture = world.world_map(first.encode, land=land, title=name, width=1000)
+            images[f"embedding/{name}"] = world.png(picture, 128)
     drawn = [name for name, (first, *_) in families.items() if first.kind == "encoder"]
     drawn = [*(n for n in ("inverse distance", GEOCLIP) if n in families), *drawn][:MAPS]
     for item in labelled:
         task = item.task
         errors = {name: table.errors[name, task.name] for name in drawn}
-        most = maps.most_error(errors.values())
+        most = world.most_error(errors.values())
         for name, error in errors.items():
             title = f"{task.name.replace('_', ' ')}: {name}"
             unit = item.card.units if task.classes is None else "share of wrong answers"
-            picture = maps.error_map(task.lonlat_deg, error, most, unit, land=land, title=title)
-            images[f"error/{task.name}/{name}"] = maps.png(picture, 32)
+            picture = world.error_map(task.lonlat_deg, error, most, unit, land=land, title=title)
+            images[f"error/{task.name}/{name}"] = world.png(picture, 32)
     return images
 
 

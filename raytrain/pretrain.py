@@ -174,7 +174,7 @@ def sum_up(
     from raytrain.data.sources.land import land_mask
     from raytrain.encoders.pretrained import PlaceEncoder
     from raytrain.evaluation.development import development_probes, verdict
-    from raytrain.evaluation.maps import world_map
+    from raytrain.maps.world import world_map
     from raytrain.training import summary
 
     encoder = raytrain.load(job.run_url)

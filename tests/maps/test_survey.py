@@ -10,8 +10,8 @@ from raytrain.evaluation import baselines
 from raytrain.evaluation.geometry import geometry, neighbour_jumps, seams
 from raytrain.evaluation.probes import Encoder, embed
 from raytrain.evaluation.similarity import similarities
-from raytrain.evaluation.survey import Survey, compressed, find_regions, pack, survey
 from raytrain.geo import Array
+from raytrain.maps.survey import Survey, compressed, find_regions, pack, survey
 
 
 def quarters(lon: Array, lat: Array) -> Array:
@@ -48,7 +48,7 @@ def test_packed_columns_keep_similarities(measured: Survey) -> None:
 
 def test_little_room_takes_fewer_columns(measured: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
     all_columns = pack(measured)
-    monkeypatch.setattr("raytrain.evaluation.survey.PACKED_BYTES", 6_000)
+    monkeypatch.setattr("raytrain.maps.survey.PACKED_BYTES", 6_000)
     few = pack(measured)
     assert 0 < len(few.planes) < len(all_columns.planes)
     assert few.kept < all_columns.kept

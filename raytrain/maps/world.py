@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from raytrain.evaluation import sheet
-from raytrain.evaluation.colours import INK, PAPER, heat, spread
 from raytrain.evaluation.probes import Encoder
-from raytrain.evaluation.projection import Mask, equal_earth_xy, polar_places, sample
 from raytrain.geo import Array, cell_grid, random_on_sphere, raster_pixels
+from raytrain.maps import sheet
+from raytrain.maps.colours import INK, PAPER, heat, spread
+from raytrain.maps.projection import Mask, equal_earth_xy, polar_places, sample
 
 FIT_PLACES = 20_000  # random places to which the components are fitted
 ROWS = 16384  # places encoded at a time

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from raytrain import geo
-from raytrain.evaluation.colours import spread
 from raytrain.evaluation.geometry import neighbour_jumps, seams
-from raytrain.evaluation.maps import fit_palette
 from raytrain.evaluation.probes import Encoder, embed
-from raytrain.evaluation.projection import Mask, sample
 from raytrain.evaluation.similarity import directions, land_mean
 from raytrain.geo import Array
+from raytrain.maps.colours import spread
+from raytrain.maps.projection import Mask, sample
+from raytrain.maps.world import fit_palette
 
 ROWS = 16_384  # places embedded at a time
 BORDER_DEG = 0.25  # regions are drawn on a grid of such cells

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from raytrain.evaluation.colours import FAINT, INK, PAPER, heat
-from raytrain.evaluation.projection import Mask, equal_earth_places, sample
 from raytrain.geo import Array, raster_pixels
+from raytrain.maps.colours import FAINT, INK, PAPER, heat
+from raytrain.maps.projection import Mask, equal_earth_places, sample
 
 OCEAN = 0.18  # of the ocean's colour is left where a land mask dims it
 

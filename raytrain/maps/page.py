@@ -9,11 +9,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 import raytrain
-from raytrain.evaluation.colours import heat
-from raytrain.evaluation.maps import MOST_JUMP, seam_figures
-from raytrain.evaluation.projection import Mask
-from raytrain.evaluation.survey import CHECKED, Packed, Regions, Survey, compressed
 from raytrain.geo import EQUAL_EARTH, Array
+from raytrain.maps.colours import heat
+from raytrain.maps.projection import Mask
+from raytrain.maps.survey import CHECKED, Packed, Regions, Survey, compressed
+from raytrain.maps.world import MOST_JUMP, seam_figures
 
 COAST = 4  # pixels of the land mask in one of the page's
 
@@ -29,7 +29,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("atlas.html").render(
+    return environment.get_template("page.html").render(
         name=name,
         raytrain=raytrain.__version__,
         explained=survey.explained,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raytrain.evaluation import maps
 from raytrain.evaluation.baselines import unit_xyz
-from raytrain.evaluation.maps import fit_palette, world_map
 from raytrain.geo import Array
+from raytrain.maps import world
+from raytrain.maps.world import fit_palette, world_map
 
 
 def climate(lon: Array, lat: Array) -> Array:
@@ -45,14 +45,14 @@ def test_few_columns_and_collapsed_embeddings_are_drawn() -> None:
 def test_errors_are_drawn_where_they_are() -> None:
     places = np.array([[-100.0, 0.0], [100.0, 0.0], [0.0, 60.0]])
     errors = np.array([0.0, 2.0, np.nan])
-    most = maps.most_error([errors])
+    most = world.most_error([errors])
     assert 1.9 < most < 2.0
-    drawn = np.asarray(maps.error_map(places, errors, most, "m", width=480), float)
-    empty = np.asarray(maps.error_map(places, np.full(3, np.nan), 1.0, "m", width=480), float)
+    drawn = np.asarray(world.error_map(places, errors, most, "m", width=480), float)
+    empty = np.asarray(world.error_map(places, np.full(3, np.nan), 1.0, "m", width=480), float)
     changed = np.abs(drawn - empty).sum(2)[84:-120] > 0
     columns = np.flatnonzero(changed.any(0))
     assert len(columns) <= 10  # two dots
     west, east = drawn[84:-120][:, columns[0]], drawn[84:-120][:, columns[-1]]
     assert east.max() > 230 > west.max()
     assert columns[0] + columns[-1] == pytest.approx(480, abs=2)
-    assert Image.open(io.BytesIO(maps.png(Image.new("RGB", (9, 9))))).size == (9, 9)
+    assert Image.open(io.BytesIO(world.png(Image.new("RGB", (9, 9))))).size == (9, 9)

@@ -1,0 +1,1 @@
+"""Pictures of an embedding: world maps as PNG, and one interactive page."""
