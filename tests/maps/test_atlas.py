@@ -38,7 +38,7 @@ def test_it_writes_one_page_and_four_pictures(atlas: Any) -> None:
         (["geoclip", "--at", "500", "0"], "--at: 1 of 1 rows are bad"),
         (["geoclip", "--regions", "1"], "--regions 1: give a number from 2 to 255"),
         (["geoclip", "--degrees", "0"], "--degrees 0: give a size from 0.1 to 30"),
-        (["test_command:constant"], "the embedding is equal at all places"),
+        (["test_atlas:constant"], "the embedding is equal at all places"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -60,7 +60,7 @@ def test_a_function_of_two_columns_has_its_seams_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    assert main(["test_command:flat", "--output", str(tmp_path), "--degrees", "6"]) == 0
+    assert main(["test_atlas:flat", "--output", str(tmp_path), "--degrees", "6"]) == 0
     with Image.open(tmp_path / "seams.png") as picture:
         light = np.asarray(picture.convert("L"), float)[84:-260, 40:-40]
     equator = light[len(light) // 2]
