@@ -14,8 +14,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from raytrain import storage
-from raytrain.encoders.geoclip import GeoCLIP
 from raytrain.encoders.modality import Tower
+from raytrain.encoders.positional.fourier import Fourier
 from raytrain.encoders.pretrained import (
     CONFIG,
     HF_WEIGHTS,
@@ -39,9 +39,9 @@ SUFFIX: dict[Format, str] = {
     "hf-folder": "",
 }
 TOLERANCE = 1e-5  # of the mean length of an embedding: float32's rounding, summed over its layers
-# GeoCLIP's phases are up to 1,000 turns in float32, so the last bit of a sine or a root, in which
+# Phases of up to 1,000 turns in float32, as GeoCLIP's: the last bit of a sine or a root, in which
 # runtimes differ, moves an embedding as far as a few metres on the ground do.
-GEOCLIP_TOLERANCE = 2e-3
+ON_A_MAP_TOLERANCE = 2e-3
 OF_THE_MACHINE = ("storage", "overwrite", "scaling", "tracking", "evaluate")  # not of the encoder
 EDGES = [[lon, lat] for lon in (-180, -90, 0, 90, 180) for lat in (-90, -89.9999, 0, 45, 90)]
 PLACES, OBSERVATIONS = 5000, 64  # that a check compares
@@ -82,7 +82,9 @@ def of_encoder(encoder: PlaceEncoder) -> Export:
     Settings that tell of the machine that trained it, and passwords in URLs, stay behind.
     """
     config = {k: redacted(v) for k, v in encoder.config.items() if k not in OF_THE_MACHINE}
-    tolerance = GEOCLIP_TOLERANCE if isinstance(encoder.encoder, GeoCLIP) else TOLERANCE
+    positional = encoder.encoder.positional
+    on_a_map = isinstance(positional, Fourier) and positional.on_map
+    tolerance = ON_A_MAP_TOLERANCE if on_a_map else TOLERANCE
     return Export(encoder.encoder, config, "lonlat_deg", places(), tolerance)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from raytrain import storage
-from raytrain.encoders.geoclip import GeoCLIP, load_geoclip
+from raytrain.encoders import geoclip
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
 from raytrain.encoders.modality import FieldSpec, Tower, TowerConfig
 from raytrain.encoders.satclip import load_satclip
@@ -32,14 +32,13 @@ from raytrain.settings import build
 CONFIG, WEIGHTS, LATEST = "config.json", "location_encoder.safetensors", "latest.json"
 HF_WEIGHTS = "model.safetensors"  # as Hugging Face names them
 METADATA = "raytrain"  # the key of a file's settings in its metadata
-GEOCLIP = {"name": "geoclip", "source": "arXiv 2309.16020", "licence": "MIT"}
 
 
 class PlaceEncoder:
-    """A trained location encoder. `config` holds the settings of the run that trained it, of a peer
-    its name, source and licence."""
+    """A trained location encoder. `config` holds the settings of the run that trained it; of a peer
+    its name, source and licence, and "location", its architecture."""
 
-    def __init__(self, encoder: LocationEncoder | GeoCLIP, config: Mapping[str, Any]) -> None:
+    def __init__(self, encoder: LocationEncoder, config: Mapping[str, Any]) -> None:
         self.encoder, self.config, self.dim = encoder.eval(), config, encoder.dim
 
     @torch.inference_mode()
@@ -76,15 +75,15 @@ def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
     GeoCLIP cannot be fetched.
     """
     url = str(url).rstrip("/")
-    if url == GEOCLIP["name"]:
-        return PlaceEncoder(load_geoclip().to(device), GEOCLIP)
-    if url.endswith(".ckpt"):
-        imported, known = load_satclip(url)
-        return PlaceEncoder(imported.to(device), known)
-    stored = _read(url)
-    encoder = _untrained(stored)
-    load_exactly(encoder, stored.weights, stored.weights_url)
-    return PlaceEncoder(encoder.to(device), stored.config)
+    if url == geoclip.NAME:
+        encoder, config = geoclip.load_geoclip()
+    elif url.endswith(".ckpt"):
+        encoder, config = load_satclip(url)
+    else:
+        stored = _read(url)
+        encoder, config = _untrained(stored), stored.config
+        load_exactly(encoder, stored.weights, stored.weights_url)
+    return PlaceEncoder(encoder.to(device), config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +166,10 @@ def _read(url: str) -> _Stored:
     return _Stored(config, read_weights(weights_url), config_url, weights_url)
 
 
-def _untrained(stored: _Stored) -> LocationEncoder | GeoCLIP:
+def _untrained(stored: _Stored) -> LocationEncoder:
     """The architecture that settings describe."""
     if "location" in stored.config:
         return build(LocationEncoderConfig, stored.config["location"], "location").build()
-    if stored.config == GEOCLIP:
-        return GeoCLIP()
     if "tower" in stored.config:
         raise WeightsError(
             f"{stored.config_url} holds a tower, of {stored.config.get('modality')}, and no "

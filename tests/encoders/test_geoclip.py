@@ -11,8 +11,10 @@ from torch import nn
 
 import raytrain
 from raytrain import wheels
-from raytrain.encoders.geoclip import equal_earth
+from raytrain.encoders.geoclip import CONFIG
+from raytrain.encoders.positional.fourier import equal_earth
 from raytrain.geo import Array, random_on_sphere
+from raytrain.settings import to_dict
 
 
 @pytest.fixture
@@ -50,7 +52,8 @@ def test_it_agrees_with_the_package(published: nn.Module) -> None:
     assert ours.shape == (1000, 512) == (1000, encoder.dim)
     assert theirs.std() > 0.01
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
-    assert encoder.config == {"name": "geoclip", "source": "arXiv 2309.16020", "licence": "MIT"}
+    known = {"name": "geoclip", "source": "arXiv 2309.16020", "licence": "MIT"}
+    assert encoder.config == {**known, "location": to_dict(CONFIG)}
 
 
 @pytest.mark.slow
