@@ -1,6 +1,6 @@
 """Places a second of `raytrain.embed` beside those of its encoder alone, and the memory it needs.
 
-    python benchmarks/embed.py [--places 1000000] [--dtype float16] [--output embed.json]
+    python benchmarks/embed.py [--places 1000000] [--dtype float32] [--output embed.json]
 
 Bare: a process for every CPU, of one thread, each calling `encode` again and again on places that
 lie in memory, as many at a time as the command takes; nothing is read, converted, kept or written.
@@ -116,8 +116,8 @@ def make_places(file: Path, places: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--places", type=int, default=1_000_000)
-    parser.add_argument("--dtype", choices=get_args(Dtype), default="float16")
-    parser.add_argument("--folder", type=Path, help="for 1.3 KB a place and float16, then deleted")
+    parser.add_argument("--dtype", choices=get_args(Dtype), default="float32")
+    parser.add_argument("--folder", type=Path, help="for 2.7 KB a place, then deleted")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:

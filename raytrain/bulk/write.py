@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,8 +31,10 @@ from raytrain.geo import Array
 
 Dtype = Literal["float32", "float16"]
 
-PART_BYTES = 64 << 20  # of embeddings in a file; a worker holds about twice as much
+PART_BYTES = 64 << 20  # of embeddings in a file
 PART_ROWS = 1 << 17  # at most, however narrow the embedding
+GROUP_ROWS = 8192  # written at a time, as a row group: large buffers cost page faults, as much
+# time again as the embeddings take
 ROWS = 2048  # places embedded at a time: what is made of them stays in a core's cache
 READ_CPUS, EMBED_CPUS = 0.25, 0.75  # a CPU holds one of each, so that neither starves the other
 
@@ -167,13 +170,19 @@ def _embed(batch: pa.Table, work: Work) -> dict[str, list[Any]]:
     if not good.all():
         reasons = np.select([*bad.values()], [*bad], "")[~good]
         left_out = part.filter(pa.array(~good)).append_column(REASON, pa.array(reasons))
-        _write(left_out, storage.join(work.url, LEFT_OUT, name))
+        _write(iter([left_out]), storage.join(work.url, LEFT_OUT, name))
         lonlat_deg, others = lonlat_deg[good], others.filter(pa.array(good))
     # Last, since this file says that the part is done.
-    table = _with_embeddings(lonlat_deg, others, _embeddings(lonlat_deg, work))
-    _write(table, storage.join(work.url, name))
+    groups = range(0, max(1, len(lonlat_deg)), GROUP_ROWS)
+    _write((_group(lonlat_deg, others, first, work) for first in groups), f"{work.url}/{name}")
     report = {EMBEDDING: good.sum(), **{reason: rows.sum() for reason, rows in bad.items()}}
     return {"name": [name], **{key: [int(count)] for key, count in report.items()}}
+
+
+def _group(lonlat_deg: Array, others: pa.Table, first: int, work: Work) -> pa.Table:
+    """The next rows of the output, from row `first` on; none where there are none."""
+    places = lonlat_deg[first : first + GROUP_ROWS]
+    return _with_embeddings(places, others[first : first + GROUP_ROWS], _embeddings(places, work))
 
 
 def _embeddings(lonlat_deg: Array, work: Work) -> NDArray[np.floating]:
@@ -208,18 +217,23 @@ def _with_embeddings(lonlat_deg: Array, others: pa.Table, x: NDArray[np.floating
     return pa.table(columns, pa.schema(fields, metadata))
 
 
-def _write(table: pa.Table, url: str) -> None:
-    """Write a Parquet file. Embeddings neither repeat nor shrink: a dictionary, statistics and
-    compression of theirs would cost time for nothing."""
-    others = [name for name in table.column_names if name != EMBEDDING]
-    with storage.writing(url) as file:
-        pyarrow.parquet.write_table(
-            table,
+def _write(groups: Iterator[pa.Table], url: str) -> None:
+    """Write a Parquet file of row groups. Embeddings neither repeat nor shrink: a dictionary,
+    statistics and compression of theirs would cost time for nothing."""
+    first = next(groups)
+    others = [name for name in first.column_names if name != EMBEDDING]
+    with (
+        storage.writing(url) as file,
+        pyarrow.parquet.ParquetWriter(
             file,
+            first.schema,
             use_dictionary=others,
             write_statistics=others,
             compression=dict.fromkeys(others, "snappy"),
-        )
+        ) as parquet,
+    ):
+        for group in itertools.chain([first], groups):
+            parquet.write_table(group)
 
 
 def listed(left_out: Mapping[str, int]) -> str:
