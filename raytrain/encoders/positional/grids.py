@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
@@ -135,5 +134,6 @@ def _interpolate(
     weights: Float64[Tensor, "c k n"],
 ) -> Float[Tensor, "n columns"]:
     """Weighted sums over the c corners, columns ordered by level k, then feature."""
-    found = GAIN * F.embedding(rows, table) * weights.to(table.dtype)[..., None]  # c k n f
+    found = table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1])  # c k n f
+    found = GAIN * found * weights.to(table.dtype)[..., None]
     return found.sum(0).transpose(0, 1).flatten(1)

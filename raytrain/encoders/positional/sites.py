@@ -89,8 +89,9 @@ class Voronoi(PositionalEncoding):
         self.features = nn.Parameter(torch.randn(config.sites, config.features))
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
-        sharpness = self.log_sharpness.clamp(max=math.log(MOST_SHARPNESS)).exp()
-        sites = sharpness[:, None] * F.normalize(self.sites, dim=1)
-        logits = unit_xyz(lonlat_deg).to(sites.dtype) @ sites.T  # n sites
+        # In float64: a logit of 500 in float32 is off by 3e-5, and so is the embedding.
+        sharpness = self.log_sharpness.double().clamp(max=math.log(MOST_SHARPNESS)).exp()
+        sites = sharpness[:, None] * F.normalize(self.sites.double(), dim=1)
+        logits = unit_xyz(lonlat_deg) @ sites.T  # n sites
         logits = (logits - logits.detach().amax(1, keepdim=True)).clamp(min=LEAST_LOGIT)
-        return logits.softmax(1) @ self.features
+        return logits.to(self.features.dtype).softmax(1) @ self.features

@@ -36,7 +36,7 @@ def test_voronoi_mixes_features_by_nearness(hard_places: Array) -> None:
     weights /= weights.sum(1, keepdims=True)
     expected = weights @ encoding.features.detach().double().numpy()
     ours = encoding(torch.from_numpy(hard_places)).detach().numpy()
-    np.testing.assert_allclose(ours, expected, atol=2e-5)
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
 
 
 def test_a_sharp_voronoi_is_the_nearest_site(hard_places: Array) -> None:
