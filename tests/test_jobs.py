@@ -231,6 +231,6 @@ def test_an_evaluation_is_spread_over_the_nodes(cluster: Cluster, tmp_path: Path
     status, output = cluster.submit([], [*entry, mlflow], tmp_path)
     assert status == 0, output
     content = json.loads((tmp_path / "page" / "scores.json").read_text())
-    assert {*content["tables"][0]["scores"]} >= {"label-kNN", "run"}
+    assert {*content["tables"][0]["scores"]} >= {"label-kNN", f"{tmp_path}/run"}
     assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
     assert len(cluster.nodes_of_tasks("score_cell")) == 2
