@@ -9,46 +9,23 @@ and the share of a step that Ray's loop waits for data; medians over the repeats
 
 import argparse
 import json
-import queue
 import statistics
 import tempfile
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from raytrain.batch import Pairs
 from raytrain.data import preparation
-from raytrain.data.streams import LONLAT, OBSERVATION, Stream
+from raytrain.data.reader import ByThread, Reader
 from raytrain.pretrain import read_config
 from raytrain.training import checkpoint, launch
 from raytrain.training.job import Job, chosen_cards, make_job
 from raytrain.training.loop import train
 
 SKIP = 10  # first steps that are not counted
-
-
-def bare_pairs(stream: Stream, rows: int) -> Iterator[Pairs]:
-    """The batches of a stream for one worker, without Ray, read two ahead by a thread."""
-    ahead: queue.Queue[Pairs] = queue.Queue(maxsize=2)
-
-    def read() -> None:
-        kept: dict[str, torch.Tensor] = {}
-        for visit in stream.visits(0, 1):
-            columns = stream.read(visit)
-            for name in (LONLAT, OBSERVATION):
-                fresh = torch.from_numpy(columns[name])
-                kept[name] = torch.cat([kept[name], fresh]) if name in kept else fresh
-            while len(kept[LONLAT]) >= rows:
-                ahead.put(Pairs(kept[LONLAT][:rows].clone(), kept[OBSERVATION][:rows].clone()))
-                kept = {name: column[rows:] for name, column in kept.items()}
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield ahead.get()
 
 
 def figures(records: list[dict[str, Any]]) -> dict[str, float]:
@@ -67,8 +44,12 @@ def figures(records: list[dict[str, Any]]) -> dict[str, float]:
 def bare(job: Job, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     records: list[dict[str, Any]] = []
-    streams = {name: bare_pairs(s, job.rows(name)) for name, s in job.streams.items()}
-    train(job, streams, torch.device("cpu"), None, lambda record: bool(records.append(record)))
+    cpu = torch.device("cpu")
+    streams = {
+        name: Reader(s, partial(ByThread, s, job.rows(name), cpu), 1, 0.0, lambda *_: None)
+        for name, s in job.streams.items()
+    }
+    train(job, streams, cpu, None, lambda record: bool(records.append(record)))
     return figures(records)
 
 

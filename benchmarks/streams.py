@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from raytrain.data.augment import AugmentConfig, augmented
 from raytrain.data.manifest import Field
-from raytrain.data.reader import Reader
+from raytrain.data.reader import Reader, by_ray
 from raytrain.data.streams import Stream
 from raytrain.data.writer import Observations, write_shards
 from raytrain.geo import random_on_sphere
@@ -75,7 +75,7 @@ def stream_rate(folder: Path, field: str, augment: AugmentConfig, batches: int) 
         augment=augment, rows_wanted=BATCH * (batches + 4),
     )  # fmt: skip
     iterator = stream.dataset(0, 1, reads=4).iterator()
-    reader = Reader(stream, iterator, BATCH, 1, 0.0, lambda *_: None)
+    reader = Reader(stream, lambda: by_ray(iterator, BATCH), 1, 0.0, lambda *_: None)
     return rate(reader, batches)
 
 

@@ -105,8 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> None:
-    """Score, print the tables, and keep page, scores.json and Parquet in `config.output`."""
+def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> dict[str, Any]:
+    """Score, print the tables, and keep page, scores.json and Parquet in `config.output`. Returns
+    what scores.json holds."""
     from raytrain import __version__, storage
     from raytrain.evaluation import cards, report, roster
     from raytrain.evaluation.record import long_table, record
@@ -160,6 +161,7 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> Non
     console.print(f"scores   {config.output}/scores.json, scores.parquet", soft_wrap=True)
     if run_id:
         console.print(f"mlflow   {redacted(config.tracking.uri)}, run {run_id}", soft_wrap=True)
+    return content
 
 
 def each_here_or_on_cluster(console: Console) -> Callable[..., Iterator[Any]]:

@@ -11,22 +11,19 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from raytrain.errors import UserError
-from raytrain.settings import SettingsError, apply_overrides, build, dump_yaml, load_yaml, to_dict
-from raytrain.training.config import RunConfig, new_run_name
+from raytrain.settings import apply_overrides, build, dump_yaml, to_dict
+from raytrain.training.config import RunConfig, load_recipe, new_run_name
 
 if TYPE_CHECKING:
     from raytrain.evaluation.tasks import Task
     from raytrain.training.job import Job
     from raytrain.training.tracking import Tracker
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,19 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read_config(file: str | None, overrides: list[str]) -> RunConfig:
     """Defaults, then the file, then the overrides; a name for a run that has none."""
-    values = load_yaml(_recipe(file)) if file else {}
+    values = load_recipe(file) if file else {}
     config = build(RunConfig, apply_overrides(values, overrides))
     return config if config.name else replace(config, name=new_run_name(config))
-
-
-def _recipe(file: str) -> Path:
-    if Path(file).suffix:
-        return Path(file)
-    path = RECIPES / f"{file}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise SettingsError(f"there is no recipe `{file}`; there are: {known}, or give a YAML file")
-    return path
 
 
 def pretrain(config: RunConfig, console: Console) -> int:

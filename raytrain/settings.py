@@ -71,6 +71,17 @@ def apply_overrides(values: Tree, overrides: Iterable[str]) -> Tree:
     return result
 
 
+def with_paths(values: Tree, paths: Mapping[str, Any]) -> Tree:
+    """A copy of `values` in which each dotted path has its value, set in their order. With another
+    `kind` of a component than `values` has, its settings of the old kind fall away."""
+    for path, value in paths.items():
+        *component, last = path.split(".")
+        if last == "kind" and _get(values, path.split(".")) not in (None, value):
+            values = _set(values, component, {}, path)
+        values = _set(values, path.split("."), value, path)
+    return values
+
+
 def merge(base: Tree, extra: Tree) -> Tree:
     """Nested `base` with the values of nested `extra` over it; neither is changed."""
     result = dict(base)
@@ -117,6 +128,12 @@ def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
+
+
+def _get(values: Any, path: list[str]) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _set(values: Tree, path: list[str], value: Any, override: str) -> Tree:

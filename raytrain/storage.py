@@ -97,9 +97,18 @@ def remove(url: str) -> None:
 
 def datasets_dir() -> Path:
     """The folder of the cards and embedded data that come with raytrain."""
+    return _shipped("datasets")
+
+
+def spaces_dir() -> Path:
+    """The folder of the search spaces that come with raytrain."""
+    return _shipped("tune_spaces")
+
+
+def _shipped(name: str) -> Path:
     package = Path(__file__).parent
-    shipped = package / "_shipped" / "datasets"
-    return shipped if shipped.is_dir() else package.parent / "datasets"
+    shipped = package / "_shipped" / name
+    return shipped if shipped.is_dir() else package.parent / name
 
 
 def cache_dir() -> Path:

@@ -22,8 +22,10 @@ from ray.data import DataIterator, Datasource, ReadTask
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockAccessor, BlockMetadata
 
+from raytrain import storage
 from raytrain.data.augment import AugmentConfig, augmented, centred
-from raytrain.data.shards import Manifest, Shard, ShardError, read_shard
+from raytrain.data.kept import Kept, rows_of
+from raytrain.data.shards import Field, Manifest, Shard, ShardError, read_shard
 
 LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
 Columns = dict[str, NDArray[Any]]
@@ -49,7 +51,10 @@ class Visit:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """The plan of one modality's stream; reading happens in Ray Data's tasks."""
+    """The plan of one modality's stream; reading happens in Ray Data's tasks, or in `batches`.
+
+    Shards that `kept` names are taken from there, and no file is read.
+    """
 
     modality: str
     url: str
@@ -60,11 +65,20 @@ class Stream:
     verify: bool = True
     rows_done: int = 0  # taken by each rank before this start
     rows_wanted: int = 0  # by each rank, from here to the end of the run
+    kept: Kept = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
         """Training places, those of one epoch."""
         return self.manifest.samples("train")
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The columns that are read, beside the places."""
+        return {self.observation: self.manifest.field(self.observation)}
+
+    def shard_url(self, shard: Shard) -> str:
+        return storage.join(self.url, shard.name)
 
     def visits(self, rank: int, world: int) -> Iterator[Visit]:
         """The visits of one rank from `rows_done` on, endless."""
@@ -97,6 +111,17 @@ class Stream:
             OBSERVATION: observation,
             STAND_IN: np.where(stand_in, number, -1).astype(np.int32),
         }
+
+    def batches(self, rows: int) -> Iterator[Columns]:
+        """All rows of a single worker, so many at a time, read here and now; endless."""
+        left: Columns = {}
+        for visit in self.visits(rank=0, world=1):
+            fresh = self.read(visit)
+            left = {k: np.concatenate([left[k], v]) if left else v for k, v in fresh.items()}
+            whole = len(left[LONLAT]) // rows * rows
+            for start in range(0, whole, rows):
+                yield {name: column[start : start + rows] for name, column in left.items()}
+            left = {name: column[whole:] for name, column in left.items()}
 
     def validation(self, places: int) -> Columns:
         """The first `places` rows held out from training, without augmentation."""
@@ -141,10 +166,12 @@ class Stream:
     def _rows(
         self, shard: Shard, rows: NDArray[np.int64], verify: bool
     ) -> tuple[Columns, NDArray[np.bool_]]:
-        fields = {self.observation: self.manifest.field(self.observation)}
-        columns, skipped = read_shard(
-            self.url, shard, fields, self.manifest.layout, verify=verify, rows=rows
-        )
+        if (reference := self.kept.get(self.shard_url(shard))) is not None:
+            columns, skipped = rows_of(reference, shard, rows)
+        else:
+            columns, skipped = read_shard(
+                self.url, shard, self.fields, self.manifest.layout, verify=verify, rows=rows
+            )
         stand_in = np.isin(rows, [bad.row for bad in skipped])
         if skipped:
             if stand_in.all():

@@ -9,7 +9,10 @@ from typing import Literal
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.objective.methods import MethodConfig
 from raytrain.objective.model import ObjectiveConfig
+from raytrain.settings import SettingsError, Tree, load_yaml
 from raytrain.training.optim import OptimConfig
+
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +140,16 @@ class RunConfig:
 def new_run_name(config: RunConfig) -> str:
     """A name by method and time, as in melt-20260131-120000."""
     return f"{config.method.kind}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def load_recipe(name_or_path: str) -> Tree:
+    """Settings of a recipe that comes with raytrain, or of a YAML file. Raises SettingsError."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPES / f"{name_or_path}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+            raise SettingsError(
+                f"there is no recipe `{name_or_path}`; there are: {known}, or give a YAML file"
+            )
+    return load_yaml(path)

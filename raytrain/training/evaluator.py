@@ -9,9 +9,11 @@ from raytrain.data.cards import Card
 from raytrain.encoders.location import LocationEncoder
 from raytrain.encoders.pretrained import PlaceEncoder
 from raytrain.evaluation.cards import Labelled, leaks, load_labels
+from raytrain.evaluation.probes import Encoder
 from raytrain.evaluation.roster import Row
 from raytrain.evaluation.scores import named
 from raytrain.evaluation.scoring import score
+from raytrain.evaluation.tasks import Task
 from raytrain.settings import to_dict
 from raytrain.training.board import Record
 from raytrain.training.config import EvaluatorConfig
@@ -41,23 +43,25 @@ class Evaluator:
         self._under_way.append(self._thread.submit(self._evaluate, step, encoder, weights))
 
     def take(self, wait: bool = False) -> list[Record]:
-        """Records {"step", "probe/TASK/BUDGET": score, …} that are ready, or all with `wait`."""
+        """Records {"step", …} of `probe_means` that are ready, or all with `wait`."""
         ready = [future for future in self._under_way if wait or future.done()]
         self._under_way = [future for future in self._under_way if future not in ready]
         return [future.result() for future in ready]
 
     def _evaluate(self, step: int, encoder: LocationEncoder, weights: bytes) -> Record:
         encoder.load_state_dict(safetensors.torch.load(weights))
-        row = Row(name="encoder", kind="encoder", encode=PlaceEncoder(encoder, {}).encode)
         due = [task for task in self.tasks if task.name in self.config.due(step)]
-        if not due:
-            return {"step": step}
-        (scores,) = score([row], due, seeds=self.config.seeds)
-        return {
-            "step": step,
-            **{
-                f"probe/{task or 'mean'}/{named(budget)}": scores.mean(row.name, budget, task)
-                for budget in scores.budgets
-                for task in (*scores.tasks, *([None] if len(due) > 1 else []))
-            },
-        }
+        encode = PlaceEncoder(encoder, {}).encode
+        return {"step": step, **(probe_means(encode, due, self.config.seeds) if due else {})}
+
+
+def probe_means(encode: Encoder, tasks: Sequence[Task], splits: int) -> Record:
+    """{"probe/TASK/BUDGET": score} of a frozen encoder on 10° blocks, mean over the splits; TASK is
+    also `mean`, over all tasks."""
+    row = Row(name="encoder", kind="encoder", encode=encode)
+    (scores,) = score([row], tasks, seeds=splits)
+    return {
+        f"probe/{task or 'mean'}/{named(budget)}": scores.mean(row.name, budget, task)
+        for budget in scores.budgets
+        for task in (*scores.tasks, None)
+    }

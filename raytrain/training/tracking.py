@@ -31,6 +31,7 @@ class Tracker:
 
     Where it cannot be reached, training goes on; `say` then hears why, `problem` keeps it, and the
     metrics are in metrics.jsonl. A resumed run goes on in the MLflow run of `run_url`/mlflow.json.
+    With a `parent` it is a child of its run, and shares its thread.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Tracker:
         name: str,
         resolved: Tree,
         say: Callable[[str], None] = lambda problem: None,
+        parent: "Tracker | None" = None,
     ) -> None:
         self.config, self.run_url, self.name = config, run_url, name
         self.resolved, self.say = resolved, say
@@ -51,7 +53,10 @@ class Tracker:
         self.run_id: str | None = None
         self._client: Any = None
         self._monitor: Any = None
-        self._thread = ThreadPoolExecutor(1, "mlflow")
+        self.parent = parent
+        self._thread: ThreadPoolExecutor = (
+            parent._thread if parent else ThreadPoolExecutor(1, "mlflow")
+        )
 
     def log(self, record: dict[str, Any]) -> None:
         """Metrics of one global step. A step that was logged before, and is repeated after a
@@ -84,9 +89,10 @@ class Tracker:
     def finish(self, status: str) -> None:
         """`status` is FINISHED, FAILED or KILLED; waits until MLflow has everything."""
         self.flush()
-        self._do(lambda: self._monitor.finish())
+        self._do(lambda: self._monitor.finish() if self._monitor else None)
         self._do(lambda: self._client.set_terminated(self.run_id, status))
-        self._thread.shutdown(wait=True)
+        if self.parent is None:
+            self._thread.shutdown(wait=True)
 
     def _do(self, action: Callable[[], Any]) -> "Future[None] | None":
         if self.config.uri is None or self.problem is not None:
@@ -132,15 +138,17 @@ class Tracker:
                 if found
                 else self._client.create_experiment(self.config.experiment)
             )
-            run = self._client.create_run(experiment, self.began_ms, run_name=self.name)
+            tags = {"mlflow.parentRunId": self.parent.run_id} if self.parent else {}
+            run = self._client.create_run(experiment, self.began_ms, tags, run_name=self.name)
             self.run_id = run.info.run_id
             content = {"run_id": self.run_id, "uri": redacted(self.config.uri)}
             storage.write(f"{self.run_url}/{RUN_FILE}", json.dumps(content).encode())
             self._client.log_dict(self.run_id, redacted(self.resolved), "config.json")
             for key, value in flat(redacted(self.resolved)).items():
                 self._client.log_param(self.run_id, key, value, synchronous=False)
-        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
-        self._monitor.start()
+        if self.parent is None:
+            self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
+            self._monitor.start()
 
     def _log(self, metrics: dict[str, float], step: int) -> None:
         from mlflow.entities import Metric

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from functools import partial
 from typing import Any
 
 import ray
@@ -11,7 +12,7 @@ import ray.util
 import torch
 
 from raytrain import storage
-from raytrain.data.reader import Reader
+from raytrain.data.reader import Reader, by_ray
 from raytrain.encoders.pretrained import CONFIG
 from raytrain.errors import UserError
 from raytrain.training import checkpoint
@@ -55,8 +56,7 @@ def _train(job: Job, board: Any) -> Record:
     readers = {
         name: Reader(
             stream,
-            ray.train.get_dataset_shard(name),
-            rows=job.rows(name),
+            partial(by_ray, ray.train.get_dataset_shard(name), job.rows(name)),
             world=ranks,
             max_skipped_share=job.config.data.max_skipped_share,
             on_skipped=skipped,

@@ -1,0 +1,84 @@
+"""Shards kept decoded in Ray's object store: read from disk or S3 once, and then shared by all
+processes of a node without a copy. For many runs on the same data, such as the trials of a sweep.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayTaskError
+
+from raytrain.data.shards import Columns, Shard, read_shard
+from raytrain.errors import UserError
+
+if TYPE_CHECKING:
+    from raytrain.data.streams import Stream
+
+Kept = Mapping[str, Any]
+"""References to decoded shards in the object store, by the URL of the shard."""
+
+SHARE = 0.6  # of a node's object store; the rest is for what else passes through it
+PLACE_BYTES = 16
+
+
+class Sharing(NamedTuple):
+    """What was kept, how many bytes of shards were read for it, and that in words."""
+
+    kept: Kept
+    bytes_read: int
+    words: str
+
+
+def keep(streams: Iterable["Stream"]) -> Sharing:
+    """Decode all shards of the streams into the object store, by Ray tasks; shards that are in
+    several streams once. Where they do not fit on every node, nothing is kept.
+
+    Raises ShardError for a damaged shard.
+    """
+    shards = {s.shard_url(shard): (s, shard) for s in streams for shard in s.manifest.shards}
+    needed = sum(_decoded_bytes(stream, shard) for stream, shard in shards.values())
+    room = SHARE * min(
+        node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]
+    )
+    if needed > room:
+        words = (
+            f"data: {needed / 1e9:.1f} GB of decoded shards do not fit into the object store, with "
+            f"room for {room / 1e9:.1f} GB of them; every run reads its shards itself"
+        )
+        return Sharing({}, 0, words)
+    read = ray.remote(num_cpus=1)(_read)
+    kept = {url: read.remote(*found) for url, found in shards.items()}
+    try:
+        ray.get([*kept.values()])
+    except RayTaskError as error:
+        raise error.cause if isinstance(error.cause, UserError) else error from None
+    total = sum(shard.bytes for _, shard in shards.values())
+    return Sharing(kept, total, f"data: {total / 1e6:,.0f} MB of shards read once, for all runs")
+
+
+def rows_of(reference: Any, shard: Shard, rows: NDArray[np.int64]) -> Columns:
+    """What `read_shard` gives for these rows of a shard that is kept."""
+    columns, skipped = ray.get(reference)
+    if not skipped:
+        return {name: column[rows] for name, column in columns.items()}, []
+    bad = [skip.row for skip in skipped]
+    position = np.full(shard.samples, -1)
+    position[np.delete(np.arange(shard.samples), bad)] = np.arange(shard.samples - len(bad))
+    at = position[rows]
+    return {name: column[at[at >= 0]] for name, column in columns.items()}, [
+        skip for skip in skipped if skip.row in rows
+    ]
+
+
+def _read(stream: "Stream", shard: Shard) -> Columns:
+    return read_shard(stream.url, shard, stream.fields, stream.manifest.layout, stream.verify)
+
+
+def _decoded_bytes(stream: "Stream", shard: Shard) -> int:
+    row = sum(
+        int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize
+        for field in stream.fields.values()
+    )
+    return shard.samples * (PLACE_BYTES + row)

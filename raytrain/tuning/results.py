@@ -1,0 +1,231 @@
+"""What came of a sweep: one record of it, and the files and lines that are made of that."""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.inspection import permutation_importance
+
+from raytrain import __version__, storage
+from raytrain.evaluation.statistics import outcome
+from raytrain.settings import dump_yaml, redacted
+from raytrain.training.tracking import Tracker
+from raytrain.tuning.display import outcome as ending
+from raytrain.tuning.display import words
+from raytrain.tuning.page import page
+from raytrain.tuning.record import DEFAULT, Trial, best_first, front
+from raytrain.tuning.space import Distribution, objective_words, trial_tree, wanted
+
+if TYPE_CHECKING:
+    from raytrain.tuning.setup import Checked, Setup
+
+Record = dict[str, Any]
+
+LEAST_FOR_IMPORTANCE = 8
+FOREST = 300
+REPEATS = 30
+SHOWN = 5
+
+
+def conclude(
+    setup: "Setup",
+    checked: "Checked",
+    trials: Sequence[Trial],
+    about: Record,
+    tracker: Tracker,
+    say: Callable[[str], None],
+) -> Trial | None:
+    """Keep page, record, table and the best configuration with the sweep and in MLflow; say what
+    came of it. Returns the best trial, None where no trial came to its end."""
+    content = sweep_record(setup, checked, trials, about)
+    table = pd.DataFrame([{**_trial(t), **t.values} for t in trials]).drop(columns="values")
+    files = {
+        "report.html": page(content).encode(),
+        "results.json": json.dumps(content, indent=1).encode(),
+        "trials.csv": table.to_csv(index=False).encode(),
+    }
+    best = next(iter(best_first(trials)), None)
+    if best is not None:
+        files["best.yaml"] = best_yaml(setup, best).encode()
+    for name, stored in files.items():
+        storage.write(f"{setup.url}/{name}", stored)
+        tracker.artifact(name, stored)
+    for trial in best_first(trials)[:SHOWN]:
+        by_default = ", the default" if trial.default else ""
+        say(f"trial {trial.number}{by_default}: {trial.score:.3f}  {words(trial.values)}")
+    for trial in trials:
+        if trial.state == "failed":
+            say(f"trial {trial.number} {ending(trial)}: {words(trial.values)}")
+    if content["finalists"]:
+        say(content["finalists"]["verdict"])
+    if best is None:
+        say("no trial came to its end; see the errors above")
+    else:
+        say(f"best     python -m raytrain.pretrain --config {setup.url}/best.yaml")
+    say(f"page     {setup.url}/report.html")
+    say(f"results  {setup.url}/results.json, trials.csv; a run a trial in {setup.url}/trials")
+    return best
+
+
+def best_yaml(setup: "Setup", best: Trial) -> str:
+    """The best configuration for `pretrain --config`, without what is the sweep's own."""
+    tree = trial_tree(setup.base, best.values)
+    own = ("name", "storage", "overwrite", "tracking", "scaling", "evaluate", "seed")
+    settings = {key: value for key, value in tree.items() if key not in own}
+    return (
+        f"# Trial {best.number} of {setup.config.name}, the best of its sweep: {best.score:.3f} "
+        f"after {best.steps} steps.\n{dump_yaml(settings)}"
+    )
+
+
+def sweep_record(
+    setup: "Setup", checked: "Checked", trials: Sequence[Trial], about: Record
+) -> Record:
+    """Everything about a sweep, for JSON; `about` has its command, seconds, data and finalists."""
+    sweep, evaluate = setup.sweep, setup.config.evaluate
+    tasks = [task.name for task in checked.tasks]
+    best = best_first(trials)
+    default = [trial.number for trial in trials if trial.default]
+    scheduler = "none"
+    if sweep.scheduler.kind != "none":
+        scheduler = (
+            f"asynchronous successive halving, factor {sweep.scheduler.factor:g}, first decision "
+            f"after {evaluate.every} steps"
+        )
+    return {
+        "name": setup.name,
+        "about": sweep.about,
+        "created": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        "raytrain": __version__,
+        "settings": setup.resolved,
+        "paths": [_path(path, d) for path, d in sweep.space.items()],
+        "objective": {
+            "name": "mean probe score" if sweep.maximize == "probes" else "held-out retrieval",
+            "unit_note": objective_words(sweep, tasks, evaluate.seeds),
+            "tasks": tasks,
+            "splits": evaluate.seeds,
+            "minimize": [*sweep.minimize],
+            "left_out": [*checked.leaked],
+        },
+        "scheduler": scheduler,
+        "trials": [_trial(trial) for trial in trials],
+        "best": best[0].number if best else None,
+        "default": default[0] if default else None,
+        "pareto": {"parameters": front(trials, "parameters"), "seconds": front(trials, "seconds")},
+        "importance": importance(sweep.space, trials),
+        **redacted(about),
+    }
+
+
+def importance(space: Mapping[str, Distribution], trials: Sequence[Trial]) -> Record | None:
+    """How much the score depends on each setting: by how much a random forest's explained variance
+    falls when the setting's values are exchanged between trials (permutation importance, Breiman
+    2001). It looks at the first score of every trial, after equally many steps, so that trials
+    that were stopped count. None with too few trials.
+    """
+    scored = [trial for trial in trials if trial.curve and trial.state != "failed"]
+    steps = {trial.curve[0][0] for trial in scored}
+    if len(scored) < LEAST_FOR_IMPORTANCE or len(steps) != 1:
+        return None
+    columns = [column for path, d in space.items() for column in _columns(path, d, scored)]
+    x = np.stack([values for _, values in columns], axis=1)
+    y = np.array([trial.curve[0][1] for trial in scored])
+    forest = RandomForestRegressor(FOREST, random_state=0, n_jobs=1).fit(x, y)
+    found = permutation_importance(forest, x, y, n_repeats=REPEATS, random_state=0)
+    totals: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+    for (path, _), each in zip(columns, found.importances, strict=True):
+        totals[path] = totals.get(path, np.zeros(REPEATS)) + each
+    ranked = sorted(totals.items(), key=lambda item: -item[1].mean())
+    return {
+        "note": (
+            f"permutation importance of a random forest for the score of {len(scored)} trials "
+            f"after {steps.pop()} steps"
+        ),
+        "paths": [
+            {"path": path, "mean": float(v.mean()), "std": float(v.std())} for path, v in ranked
+        ],
+    }
+
+
+def finalists_record(evaluation: Record, trials: Mapping[str, Trial], page: str) -> Record:
+    """What scores.json of the finalists' evaluation says; `trials` are the finalists' first runs by
+    the finalist's name, which their runs' names begin with."""
+    table, rows, names = evaluation["tables"][0], [], dict[str, str]()
+    for row in evaluation["rows"]:
+        name = row["members"][0].rpartition("-")[0] if row["kind"] == "encoder" else row["name"]
+        names[row["name"]] = name
+        cells = {budget: cell["mean"] for budget, cell in table["scores"][row["name"]].items()}
+        about: Record = {}
+        if row["kind"] == "encoder":  # every training seed counts, not every split
+            for budget, means in row["member_means"].items():
+                cells[budget] = {**cells[budget], "seeds": means}
+            about = {key: getattr(trials[name], key) for key in ("values", "parameters", "seconds")}
+        rows.append({"name": name, "kind": row["kind"], "scores": cells, **about})
+    pairs = [
+        {**pair, "a": names[pair["a"]], "b": names[pair["b"]]}
+        for pair in table["comparisons"]
+        if names[pair["a"]] in trials and names[pair["b"]] in trials
+    ]
+    return {
+        "tasks": [task["name"] for task in evaluation["tasks"]],
+        "seeds": max(len(row["members"]) for row in evaluation["rows"]),
+        "budgets": table["budgets"],
+        "steps": max((trial.steps for trial in trials.values()), default=0),
+        "rows": rows,
+        "comparisons": pairs,
+        "verdict": verdict(pairs),
+        "page": page,
+    }
+
+
+def verdict(pairs: Sequence[Record]) -> str:
+    """What the comparisons with the default say, in words."""
+    said = [
+        f"{pair['a']} is {outcome(pair['difference'], pair['p'])} "
+        f"{'from' if outcome(pair['difference'], pair['p']) == 'no difference' else 'than'} the "
+        f"default with {pair['budget']} ({pair['difference']:+.3f}, p {pair['p']:.2g})"
+        for pair in pairs
+        if pair["b"] == DEFAULT
+    ]
+    return "; ".join(said)
+
+
+def _path(path: str, distribution: Distribution) -> Record:
+    return {
+        "path": path,
+        "kind": "choice" if distribution.values else "number",
+        "log": distribution.loguniform is not None,
+        "values": [*(distribution.values or distribution.bounds[:2])],
+        "when": {other: wanted(condition) for other, condition in distribution.when.items()},
+    }
+
+
+def _trial(trial: Trial) -> Record:
+    return {
+        **{
+            key: getattr(trial, key)
+            for key in (
+                "number", "state", "values", "score", "curve", "steps", "steps_wanted", "seconds",
+                "parameters", "dim", "error", "attempts", "default", "skipped",
+            )
+        },
+        "seeds": trial.seed_scores,
+    }  # fmt: skip
+
+
+def _columns(
+    path: str, distribution: Distribution, trials: Sequence[Trial]
+) -> list[tuple[str, np.ndarray[Any, np.dtype[np.float64]]]]:
+    """A setting as numbers, of a choice a column for every value; 0 or the lowest where it did not
+    vary."""
+    if distribution.values:
+        return [
+            (path, np.array([float(path in t.values and t.values[path] == value) for t in trials]))
+            for value in distribution.values
+        ]
+    values = np.array([t.values.get(path, distribution.bounds[0]) for t in trials], np.float64)
+    return [(path, np.log(values) if distribution.loguniform else values)]
