@@ -16,12 +16,9 @@ import sys
 PAIRS, STEPS = 1536, 300
 MODALITIES = ("satellite", "vegetation", "atmosphere")
 VARIANTS = {
-    "melt": ["method.kind=melt", f"training.batch={PAIRS // len(MODALITIES)}"],
-    "salt": ["method.kind=salt", f"training.batch={PAIRS}"],
-    **{
-        f"pair-{name}": ["method.kind=pair", f"method.modality={name}", f"training.batch={PAIRS}"]
-        for name in MODALITIES
-    },
+    "melt": ["method.kind=melt"],
+    "salt": ["method.kind=salt"],
+    **{f"pair-{name}": ["method.kind=pair", f"method.modality={name}"] for name in MODALITIES},
 }
 
 
@@ -39,7 +36,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for variant, overrides in VARIANTS.items():
             name = f"{variant}-{seed}"
-            every = [f"training.steps={STEPS}", "training.log_every=1"]
+            every = [f"training.steps={STEPS}", f"training.pairs={PAIRS}", "training.log_every=1"]
             where = [f"name={name}", f"storage={options.folder}", f"data.root={options.root}"]
             run("raytrain.pretrain", *where, *overrides, *every, f"seed={seed}")
             runs.append(f"{options.folder}/{name}")

@@ -105,9 +105,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> dict[str, Any]:
+def evaluate(
+    config: EvaluateConfig, console: Console, command: str = "", over_ray: bool = False
+) -> dict[str, Any]:
     """Score, print the tables, and keep page, scores.json and Parquet in `config.output`. Returns
-    what scores.json holds."""
+    what scores.json holds. `over_ray` takes the Ray that runs; so does a job on a cluster."""
     from raytrain import __version__, storage
     from raytrain.evaluation import cards, report, roster
     from raytrain.evaluation.record import long_table, record
@@ -130,7 +132,7 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> dic
         budgets=config.budgets,
         seeds=config.seeds,
         leaks={name: tasks for name, tasks in leaks.items() if tasks},
-        each=each_here_or_on_cluster(console),
+        each=each_here_or_on_cluster(console, over_ray),
     )
     names = {family: [row.name for row in members] for family, members in families.items()}
     pooled = [table.pooled(names) for table in tables]
@@ -164,11 +166,11 @@ def evaluate(config: EvaluateConfig, console: Console, command: str = "") -> dic
     return content
 
 
-def each_here_or_on_cluster(console: Console) -> Callable[..., Iterator[Any]]:
+def each_here_or_on_cluster(console: Console, over_ray: bool) -> Callable[..., Iterator[Any]]:
     """What scores the cells of the tables: this process, or the Ray cluster that RAY_ADDRESS names,
     as it does in a job."""
     spread: Callable[..., Iterator[Any]] = map
-    if os.environ.get("RAY_ADDRESS", "local") != "local":
+    if over_ray or os.environ.get("RAY_ADDRESS", "local") != "local":
         from raytrain.evaluation.remote import over_cluster
         from raytrain.training.config import ScalingConfig
         from raytrain.training.launch import connect

@@ -205,7 +205,9 @@ def compare(
         tracking=replace(setup.config.tracking, uri=None),
     )
     firsts = {name: done[each[0].name] for name, each in chosen.items()}
-    return finalists_record(evaluate(config, console), firsts, "evaluation/report.html"), True
+    return finalists_record(
+        evaluate(config, console, over_ray=True), firsts, "evaluation/report.html"
+    ), True
 
 
 if __name__ == "__main__":

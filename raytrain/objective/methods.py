@@ -54,6 +54,10 @@ class MethodConfig:
             )
         return (self.modality or available[0],) if self.kind == "pair" else available
 
+    def together(self, modalities: int) -> int:
+        """How many of so many modalities are in a step."""
+        return modalities if self.kind == "melt" else 1
+
     def schedule(self, samples: Mapping[str, int], batches: Mapping[str, int]) -> Iterator[Step]:
         """The endless sequence of steps, given the training places of each modality and how many
         of them a step takes. An epoch's last step may take the first places of the next."""

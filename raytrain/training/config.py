@@ -35,7 +35,8 @@ class TrainingConfig:
     """How long and in what batches.
 
     `batch` is the number of pairs of each modality in a step, over all workers; `places` sets it
-    by modality, and `batch_per_worker` in its stead scales it with the number of workers. `epochs`
+    by modality, and `batch_per_worker` in its stead scales it with the number of workers. `pairs`
+    in its stead is shared by the modalities of a step, however many these are. `epochs`
     replaces `steps` where it is given: see method.kind for what an epoch is. `accumulate` > 1
     embeds the batch in so many parts to save memory; the negatives stay those of the whole batch.
     """
@@ -44,6 +45,7 @@ class TrainingConfig:
     epochs: int | None = None
     batch: int = 512
     batch_per_worker: int | None = None
+    pairs: int | None = None
     places: dict[str, int] = field(default_factory=dict)
     accumulate: int = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

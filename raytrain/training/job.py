@@ -39,13 +39,15 @@ class Job:
         training = self.config.training
         if modality not in training.places and training.batch_per_worker is not None:
             return training.batch_per_worker
-        batch = training.places.get(modality, training.batch)
+        shared = training.pairs and training.pairs / self.config.method.together(len(self.streams))
+        batch = training.places.get(modality, shared or training.batch)
         if batch % self.workers:
+            setting = "pairs" if shared else "batch"
             raise UserError(
-                f"a batch of {batch} {modality} pairs cannot be shared evenly by {self.workers} "
-                "workers; change training.batch, training.places or scaling.workers"
+                f"a batch of {batch:g} {modality} pairs cannot be shared evenly by {self.workers} "
+                f"workers; change training.{setting}, training.places or scaling.workers"
             )
-        return batch // self.workers
+        return int(batch) // self.workers
 
     def schedule(self) -> Iterator[Step]:
         """The steps of the run, from the first."""
