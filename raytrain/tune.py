@@ -92,7 +92,9 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
     checked = check(setup)
     for name in checked.leaked:
         say(f"{name} is left out of the score: a modality of the sweep holds its labels")
-    open_sweep(setup)
+    if open_sweep(setup) and (count := complete_trials(setup)):
+        say(f"{setup.url} is complete: {count} trials. For more, raise --trials")
+        return 0
     scaling = replace(setup.config.scaling, workers=setup.config.scaling.workers or 1)
     on_cluster = launch.connect(scaling)
     _, gpu = launch.choose_workers(scaling, say if on_cluster else None)
@@ -127,6 +129,18 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
         return 0 if best else 1
     finally:
         tracker.finish(status)
+
+
+def complete_trials(setup: "Setup") -> int:
+    """The number of trials of a sweep that has come to its end, else 0."""
+    from raytrain import storage
+    from raytrain.tuning.record import ENDED, load_trials
+    from raytrain.tuning.results import RESULTS
+
+    trials = load_trials(f"{setup.url}/trials")
+    ended = sum(trial.state in ENDED for trial in trials)
+    there = storage.size(f"{setup.url}/{RESULTS}") is not None
+    return ended if there and ended >= setup.sweep.most_trials else 0
 
 
 def search(

@@ -185,11 +185,11 @@ class World:
         entry["sha256"] = hashlib.sha256(out.getvalue()).hexdigest()
         (shard.parent / "manifest.json").write_text(json.dumps(manifest))
 
-    def start(self, arguments: list[str], **environment: str) -> "Run":
-        """`python -m raytrain.pretrain` in a session of its own, as a shell would start it."""
+    def start(self, arguments: list[str], command: str = "pretrain", **environment: str) -> "Run":
+        """`python -m raytrain.COMMAND` in a session of its own, as a shell would start it."""
         return Run(
             subprocess.Popen(
-                [sys.executable, "-m", "raytrain.pretrain", *arguments],
+                [sys.executable, "-m", f"raytrain.{command}", *arguments],
                 cwd=self.folder,
                 env=self.environment | environment,
                 stdout=subprocess.PIPE,
@@ -200,9 +200,11 @@ class World:
             )
         )
 
-    def run(self, arguments: list[str], **environment: str) -> tuple[int, str]:
+    def run(
+        self, arguments: list[str], command: str = "pretrain", **environment: str
+    ) -> tuple[int, str]:
         """The command from its start to its end: exit status, and all that the user saw."""
-        return self.start(arguments, **environment).finish()
+        return self.start(arguments, command, **environment).finish()
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
         """What a run logged by step, but for the figures that a clock gave."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+RESULTS = "results.json"
 LEAST_FOR_IMPORTANCE = 8
 FOREST = 300
 REPEATS = 30
@@ -45,7 +46,7 @@ def conclude(
     table = pd.DataFrame([{**_trial(t), **t.values} for t in trials]).drop(columns="values")
     files = {
         "report.html": page(content).encode(),
-        "results.json": json.dumps(content, indent=1).encode(),
+        RESULTS: json.dumps(content, indent=1).encode(),
         "trials.csv": table.to_csv(index=False).encode(),
     }
     best = next(iter(best_first(trials)), None)
@@ -67,7 +68,7 @@ def conclude(
     else:
         say(f"best     python -m raytrain.pretrain --config {setup.url}/best.yaml")
     say(f"page     {setup.url}/report.html")
-    say(f"results  {setup.url}/results.json, trials.csv; a run a trial in {setup.url}/trials")
+    say(f"results  {setup.url}/{RESULTS}, trials.csv; a run a trial in {setup.url}/trials")
     return best
 
 

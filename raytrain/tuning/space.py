@@ -50,7 +50,7 @@ class Distribution:
         return self.choice or self.grid
 
     @property
-    def bounds(self) -> tuple[float, ...]:
+    def bounds(self) -> tuple[int | float, ...]:
         """Low, high and perhaps a step; whole numbers where all of them are."""
         bounds = self.uniform or self.loguniform or self.quniform or ()
         whole = self.quniform is not None and all(float(b).is_integer() for b in bounds)
