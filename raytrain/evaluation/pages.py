@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ Record = Mapping[str, Any]  # an object of JSON
 NO_VALUE = "–"
 
 
-def template(path: Path) -> Template:
-    """A template that may include what lies in this folder, and that has the filters below."""
+def template(path: Path, **filters: Callable[[Any], str]) -> Template:
+    """A template that may include what lies in this folder; with these filters and those below."""
     environment = Environment(
         loader=FileSystemLoader([path.parent, Path(__file__).parent]),
         autoescape=True,
@@ -25,7 +25,7 @@ def template(path: Path) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS
+    environment.filters |= FILTERS | filters
     return environment.get_template(path.name)
 
 
