@@ -7,7 +7,7 @@ const charts = all('.chart').map(box => ({ box, svg: box.querySelector('svg'), l
 const crossings = all('[data-at]').map(line => ({ trial: line.dataset.trial, at: JSON.parse(line.dataset.at) }))
 const panels = all('[data-panel]')  // best first
 const out = new Set()  // trials that the filters take out
-let chosen = panels[0]?.dataset.panel
+let chosen = panels.find(panel => !panel.hidden)?.dataset.panel
 
 function choose(trial) {
   chosen = trial

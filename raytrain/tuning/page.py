@@ -21,7 +21,7 @@ from raytrain.evaluation.pages import (
     signed,
     template,
 )
-from raytrain.tuning import plots
+from raytrain.tuning import parallel, plots
 from raytrain.tuning.words import counted, distinct, duration, exact, listed, override, short
 
 STATES = ("finished", "stopped", "failed", "running")
@@ -33,7 +33,8 @@ def page(content: Record) -> str:
     """The HTML page of a sweep, from what its record holds."""
     trials = content["trials"]
     y = plots.score_axis(t["score"] for t in trials)
-    axes = plots.coordinates(content["paths"], trials, y)
+    axes = parallel.coordinates(content["paths"], trials, y)
+    ranked = plots.ranked(trials)
     finalists = content["finalists"]
     best = _trial(trials, content["best"])
     default = _trial(trials, content["default"])
@@ -49,14 +50,15 @@ def page(content: Record) -> str:
         configurations=_configurations(content, best, default),
         overrides=[override(path, v) for path, v in best["values"].items()] if best else [],
         names=distinct([path["path"] for path in content["paths"]]),
-        ranked=plots.ranked(trials),
+        ranked=ranked,
+        shown_first=best or (ranked[0] if ranked else None),
         counts=_counts(trials),
         outliers=sum(y is not None and (number(t["score"]) or y.low) < y.low for t in trials),
         y=y,
         axes=axes,
-        missing=plots.MISSING,
-        low_end=plots.LOW_END,
-        through=plots.parallel(axes, trials, y),
+        missing=parallel.MISSING,
+        low_end=parallel.LOW_END,
+        through=parallel.lines(axes, trials, y),
         importance=_importance(content["importance"]),
         curves=plots.curves(trials),
         scatters=_scatters(content, y),

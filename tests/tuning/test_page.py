@@ -10,7 +10,7 @@ import pytest
 from markup import Elements
 
 from raytrain.evaluation import charts
-from raytrain.tuning import plots
+from raytrain.tuning import parallel, plots
 from raytrain.tuning.page import page, verdict
 from raytrain.tuning.words import distinct, duration, listed, override, short
 
@@ -159,26 +159,43 @@ def test_a_score_far_below_squeezes_no_axis() -> None:
 
 def test_lines_cross_the_axes_at_their_values(content: Content) -> None:
     trials, y = content["trials"], plots.score_axis(t["score"] for t in content["trials"])
-    axes = plots.coordinates(content["paths"], trials, y)
-    lines = {line.trial["number"]: line for line in plots.parallel(axes, trials, y)}
+    axes = parallel.coordinates(content["paths"], trials, y)
+    lines = {line.trial["number"]: line for line in parallel.lines(axes, trials, y)}
     for number, line in lines.items():
         at = json.loads(line.at)
         assert len(at) == len(content["paths"]) + 1
-        heights = [float(p.split(",")[1]) for p in line.points.split()][:: plots.BENDS]
+        heights = [float(p.split(",")[1]) for p in line.points.split()][:: parallel.BENDS]
         for axis, height, found in zip(axes, heights, at, strict=True):
             value = {**trials[number]["values"], "": trials[number]["score"]}.get(axis.path)
             if found is None:
-                assert height > plots.LOW_END
+                assert height > parallel.LOW_END
             elif axis.scale is None:
                 assert axis.options[found] == json.dumps(value)
-                assert height == pytest.approx(axis.ticks[found].y, abs=plots.SPREAD)
+                assert height == pytest.approx(axis.ticks[found].y, abs=parallel.SPREAD)
             else:
-                assert height == pytest.approx(plots.LOW_END * (1 - found), abs=0.1)
+                assert height == pytest.approx(parallel.LOW_END * (1 - found), abs=0.1)
     better, worse = lines[content["best"]], lines[9]
     assert better.shade is not None
     assert worse.shade is not None
     assert better.shade > worse.shade
     assert lines[5].shade is None
+
+
+def test_a_default_outside_the_space_is_shown(content: Content) -> None:
+    """Also where a logarithmic axis has no place for it."""
+    content["trials"][0]["values"] |= {"optim.lr": 0, "location.positional.degrees": 30}
+    trials, y = content["trials"], plots.score_axis(t["score"] for t in content["trials"])
+    axes = {axis.path: axis for axis in parallel.coordinates(content["paths"], trials, y)}
+    assert axes["location.positional.degrees"].options == ("40", "30", "20", "10")
+    assert axes["optim.lr"].find(0) == (parallel.LOW_END, 0)
+    assert page(content)
+
+
+def test_the_best_is_shown_first_also_below_a_stopped_one(content: Content) -> None:
+    trial(content, "stopped")["score"] = 0.6
+    first = re.search(r'data-panel="(\d+)">', page(content))
+    assert first is not None
+    assert int(first[1]) == content["best"]
 
 
 def test_the_front_is_a_staircase(content: Content) -> None:
