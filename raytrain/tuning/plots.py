@@ -14,6 +14,7 @@ from raytrain.evaluation.charts import Axis, Number, Point
 from raytrain.evaluation.pages import Record, number
 
 FAR = 1.5  # interquartile ranges below the lower quartile a score is an outlier (Tukey)
+ALONE = 0.05  # of score around the only one
 FEW = 4  # scores, of which none is called an outlier
 LABEL_GAP = (6.0, 8.0)  # labels of points nearer to one another than this would touch
 
@@ -61,7 +62,9 @@ def score_axis(scores: Iterable[Any]) -> Axis | None:
     known = [score for value in scores if (score := number(value)) is not None]
     if not known:
         return None
-    lowest = min(known)
+    lowest, highest = min(known), max(known)
+    if lowest == highest:
+        return charts.linear([lowest - ALONE, lowest + ALONE])
     if len(known) >= FEW:
         low, high = np.quantile(known, [0.25, 0.75])
         if high > low:
