@@ -24,6 +24,7 @@ from raytrain.evaluation.pages import (
 from raytrain.tuning import parallel, plots
 from raytrain.tuning.words import counted, distinct, duration, exact, listed, override, short
 
+DEFAULT = "default"  # the finalist that was not searched for
 STATES = ("finished", "stopped", "failed", "running")
 SMALLEST = 0.1  # score that a whole bar is, if none is higher
 KINDS = ("label baseline", "encoder baseline", "encoder")
@@ -35,7 +36,7 @@ def page(content: Record) -> str:
     y = plots.score_axis(t["score"] for t in trials)
     axes = parallel.coordinates(content["paths"], trials, y)
     ranked = plots.ranked(trials)
-    finalists = content["finalists"]
+    finalists = _finalists(content)
     best = _trial(trials, content["best"])
     default = _trial(trials, content["default"])
     return template(Path(__file__).with_name("page.html"), value=short).render(
@@ -45,9 +46,10 @@ def page(content: Record) -> str:
         bar_axis=_bar_axis(finalists["rows"]) if finalists else None,
         difference_axis=difference_axis(finalists["comparisons"]) if finalists else None,
         verdict=verdict(content),
+        skipped=sum(t.get("skipped", 0) for t in trials),
         best=best,
         default=default,
-        configurations=_configurations(content, best, default),
+        configurations=_configurations(finalists, best, default),
         overrides=[override(path, v) for path, v in best["values"].items()] if best else [],
         names=distinct([path["path"] for path in content["paths"]]),
         ranked=ranked,
@@ -85,13 +87,12 @@ def verdict(content: Record) -> Markup:
     named = Markup("<strong>{}</strong>").format(_name(best["number"]).capitalize())
     reached = Markup("{} {}").format(objective, score(best["score"]))
     finished = sum(t["state"] == "finished" for t in trials)
+    many = counted(len(trials), "trial")
     if best is default and finished > 1:
-        leads = Markup("{}, the default, is best of {}: {}.")
-        return leads.format(named, counted(len(trials), "trial"), reached)
-    if finished == 1:
+        leads = Markup("{}, the default, is best of {}: {}.").format(named, many, reached)
+    elif finished == 1:
         leads = Markup("{} is the only one that finished: {}.").format(named, reached)
     else:
-        many = counted(len(trials), "trial")
         leads = Markup("{} is best of {}: {}").format(named, many, reached)
         if default and number(default["score"]) is not None:
             leads += f" against {score(default['score'])} of the default"
@@ -102,21 +103,48 @@ def verdict(content: Record) -> Markup:
 
 
 def _fresh(content: Record, best: Record) -> Markup:
-    """Whether the best trial is better than the default where nothing was chosen."""
-    if not content["finalists"]:
+    """Whether the best trial is better than the default where nothing was chosen; if it is the
+    default, whether the best of the others is."""
+    finalists = _finalists(content)
+    if not finalists:
         return Markup("It was not trained again on fresh seeds: part of its lead may be luck.")
+    rows = [row["name"] for row in finalists["rows"] if row["kind"] == "encoder"]
+    others = [name for name in rows if name != DEFAULT]
+    first = _name(best["number"])
+    who = ""
+    if best["number"] == content["default"] and others:
+        first, who = others[0], f"{others[0]} "
     said = []
-    for tested in content["finalists"]["comparisons"]:
-        pair = _turned(tested, _name(best["number"]))
-        if pair["a"] != _name(best["number"]) or pair["b"] != "default":
-            continue
-        if (word := outcome(pair)) != NO_VALUE:
+    for pair in (_turned(pair, first) for pair in finalists["comparisons"]):
+        if (pair["a"], pair["b"]) == (first, DEFAULT) and (word := outcome(pair)) != NO_VALUE:
             known = f"{signed(pair['difference'])}, {p_value(pair['p'], 'p')}"
             said.append(f"{word} with {pair['budget']} ({known})")
     if not said:
         return Markup("On fresh seeds it was not compared with the default.")
-    against = Markup("On fresh seeds and other tasks, against the default: {}.")
-    return against.format(listed(said))
+    against = Markup("On fresh seeds and other tasks, {}against the default: {}.")
+    return against.format(who, listed(said))
+
+
+def _finalists(content: Record) -> Record | None:
+    """The finalists, called as the trials are and with the values of these."""
+    found = content["finalists"]
+    if not found:
+        return None
+    trials = content["trials"]
+    values = {_name(t["number"]): t["values"] for t in trials}
+    if default := _trial(trials, content["default"]):
+        values[DEFAULT] = default["values"]
+
+    def named(name: str) -> str:
+        called = name.replace("-", " ", 1)
+        return called if called in values else name
+
+    rows = [{**row, "name": named(row["name"])} for row in found["rows"]]
+    rows = [{**row, "values": values.get(row["name"], row.get("values"))} for row in rows]
+    pairs = [
+        {**pair, "a": named(pair["a"]), "b": named(pair["b"])} for pair in found["comparisons"]
+    ]
+    return {**found, "rows": rows, "comparisons": pairs}
 
 
 def _turned(pair: Record, first: str) -> Record:
@@ -130,15 +158,15 @@ def _turned(pair: Record, first: str) -> Record:
 
 
 def _configurations(
-    content: Record, best: Record | None, default: Record | None
+    finalists: Record | None, best: Record | None, default: Record | None
 ) -> list[tuple[str, Record]]:
     """What to show side by side: the finalists, else the best trial and the default."""
-    rows = content["finalists"]["rows"] if content["finalists"] else []
-    chosen = [(row["name"], row["values"]) for row in rows if row.get("values") is not None]
+    rows = finalists["rows"] if finalists else []
+    chosen = [(row["name"], row["values"]) for row in rows if row.get("values")]
     if chosen or best is None:
         return chosen
     shown = [(_name(best["number"]), best["values"])]
-    return shown if default in (None, best) else [*shown, ("default", default["values"])]
+    return shown if default in (None, best) else [*shown, (DEFAULT, default["values"])]
 
 
 def _counts(trials: Sequence[Record]) -> list[tuple[str, int]]:

@@ -155,8 +155,8 @@ def made_content(count: int = 20) -> dict[str, Any]:
 
 
 def front(trials: list[dict[str, Any]], cost: str) -> list[int]:
-    """Trials that no other beats in both score and cost."""
-    known = [t for t in trials if t["score"] is not None]
+    """Finished trials that no other beats in both score and cost."""
+    known = [t for t in trials if t["state"] == "finished"]
     return [
         a["number"]
         for a in known

@@ -95,6 +95,27 @@ def test_verdict_with_fresh_seeds(content: Content) -> None:
     assert verdict(content).endswith("On fresh seeds it was not compared with the default.")
 
 
+def test_finalists_are_called_as_the_trials(content: Content) -> None:
+    finalists, best = content["finalists"], content["best"]
+    finalists["rows"][0]["name"] = f"trial-{best}"
+    finalists["rows"][1]["values"] = {}
+    for pair in finalists["comparisons"]:
+        pair["a"] = f"trial-{best}"
+    assert verdict(content).endswith("labels (+.012, p = .003).")
+    text = Elements(page(content)).text
+    assert f"Setting trial {best} default location. positional. kind" in text
+    assert "optim. lr 0.000929 0.001" in text
+    content["best"] = content["default"]
+    assert f"tasks, trial {best} against the default: no difference with 300" in verdict(content)
+
+
+def test_samples_that_could_not_be_used_are_counted(content: Content) -> None:
+    assert "could not be used" not in page(content)
+    content["trials"][3]["skipped"] = 2
+    text = Elements(page(content)).text
+    assert "shared by 20 trials; 2 samples could not be used" in text
+
+
 def test_verdict_without(content: Content) -> None:
     content["finalists"] = None
     assert "part of its lead may be luck" in verdict(content)
