@@ -188,7 +188,7 @@ def each_here_or_on_cluster(console: Console, over_ray: bool) -> Callable[..., I
 
 def verdicts(content: dict[str, Any]) -> Iterator[str]:
     """A line for each encoder and label budget: what it is better, worse and no different than."""
-    from raytrain.evaluation.report import outcome
+    from raytrain.evaluation.pages import outcome
 
     table = content["tables"][0]
     pairs = table["comparisons"]

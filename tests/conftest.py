@@ -31,6 +31,8 @@ from raytrain.data.writer import Observations, write_shards
 if TYPE_CHECKING:
     from raytrain.training.job import Job
 
+pytest_plugins = ["browser"]
+
 PATIENCE_S = 480  # for one run, on a machine that has other things to do
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Floors from the top; a module imports from its own floor's package or from floors below.
 FLOORS = (
     ("pretrain", "prepare", "evaluate", "embed", "export", "atlas"),
+    ("tuning",),
     ("training",),
     ("bulk", "maps"),
     ("evaluation",),

@@ -6,17 +6,22 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from raytrain.evaluation import charts, statistics
+from raytrain.evaluation import charts
 from raytrain.evaluation.charts import Axis, Chart
+from raytrain.evaluation.pages import (
+    NO_VALUE,
+    Record,
+    difference_axis,
+    number,
+    outcome,
+    p_value,
+    score,
+    template,
+)
 
-Record = Mapping[str, Any]  # an object of scores.json
-
-NO_VALUE = "–"
 NEARLY_ALL = 0.995  # shares above are not worth a note
 KINDS = ("label baseline", "encoder baseline", "encoder")
 GEOMETRY = {
@@ -48,15 +53,7 @@ def page(evaluation: Record, images: Mapping[str, bytes] = {}) -> str:
     """
     tables = evaluation["tables"]
     rows = [row["name"] for row in evaluation["rows"]]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FILTERS
-    return environment.get_template("report.html").render(
+    return template(Path(__file__).with_name("report.html")).render(
         evaluation=evaluation,
         headline=tables[0],
         groups=[
@@ -81,9 +78,8 @@ def page(evaluation: Record, images: Mapping[str, bytes] = {}) -> str:
         cell=cell,
         best=best,
         best_rank=best_rank,
-        outcome=outcome,
         score_axis=_score_axis,
-        difference_axis=_difference_axis,
+        difference_axis=difference_axis,
         nearly_all=NEARLY_ALL,
     )
 
@@ -94,7 +90,7 @@ def verdict(table: Record, budget: str) -> Markup:
     if not means:
         return Markup("With {} no row has a mean score.").format(budget)
     leader, *others = sorted(means, key=lambda row: -means[row])
-    name, mean = Markup("<strong>{}</strong>").format(leader), _score(means[leader])
+    name, mean = Markup("<strong>{}</strong>").format(leader), score(means[leader])
     if not others:
         return Markup("With {} {} scores {}.").format(budget, name, mean)
     leads = Markup("With {} {} leads ({});").format(budget, name, mean)
@@ -105,21 +101,13 @@ def verdict(table: Record, budget: str) -> Markup:
     level = [row for row in others if row in tested and outcome(tested[row]) == "no difference"]
     if level:
         more = "" if len(level) == 1 else f" and {len(level) - 1} more"
-        p = _p_value(tested[level[0]]["p"], "p")
+        p = p_value(tested[level[0]]["p"], "p")
         return Markup("{} no difference from {} ({}){}.").format(leads, level[0], p, more)
-    second = Markup("{} ({})").format(others[0], _score(means[others[0]]))
+    second = Markup("{} ({})").format(others[0], score(means[others[0]]))
     if others[0] not in tested or outcome(tested[others[0]]) == NO_VALUE:
         return Markup("{} the next, {}, was not compared with it.").format(leads, second)
-    p = _p_value(tested[others[0]]["p"], "p")
+    p = p_value(tested[others[0]]["p"], "p")
     return Markup("{} better than the next, {}, {}.").format(leads, second, p)
-
-
-def outcome(pair: Record) -> str:
-    """What a paired comparison says of `a`."""
-    difference, p = _number(pair["difference"]), _number(pair["p"])
-    if difference is None or p is None:
-        return NO_VALUE
-    return statistics.outcome(difference, p)
 
 
 def cell(
@@ -127,7 +115,7 @@ def cell(
 ) -> tuple[float | None, float | None]:
     """Mean and standard deviation over seeds; None where there is none."""
     found = table["scores"].get(row, {}).get(budget, {}).get(task) or {}
-    return _number(found.get("mean")), _number(found.get("std"))
+    return number(found.get("mean")), number(found.get("std"))
 
 
 def best(table: Record, budget: str, task: str = "mean") -> set[str]:
@@ -140,7 +128,7 @@ def best(table: Record, budget: str, task: str = "mean") -> set[str]:
 def best_rank(table: Record, budget: str) -> set[str]:
     """Rows with the lowest mean rank."""
     found = table["ranks"].get(budget, {})
-    ranks = {row: rank for row in found if (rank := _number(found[row])) is not None}
+    ranks = {row: rank for row in found if (rank := number(found[row])) is not None}
     return {row for row, rank in ranks.items() if rank == min(ranks.values())}
 
 
@@ -149,11 +137,6 @@ def _score_axis(table: Record) -> Axis:
     spans = [cell(table, row, budget) for row in table["scores"] for budget in table["budgets"]]
     known = [(mean, std or 0.0) for mean, std in spans if mean is not None]
     return charts.linear([0.0, *(m - s for m, s in known), *(m + s for m, s in known)])
-
-
-def _difference_axis(pairs: Iterable[Record]) -> Axis:
-    known = [_number(pair[end]) for pair in pairs for end in ("difference", "low", "high")]
-    return charts.linear([0.0, *(end for end in known if end is not None)])
 
 
 def _budget_curves(table: Record, rows: Sequence[str]) -> list[Chart]:
@@ -172,7 +155,7 @@ def _budget_curves(table: Record, rows: Sequence[str]) -> list[Chart]:
     for row, line in lines.items():
         up = charts.points(x, y, [(n, m + s) for n, m, s in line])
         down = charts.points(x, y, [(n, m - s) for n, m, s in line])
-        told = ", ".join(f"{_score(mean)} with {n} labels" for n, mean, _ in line)
+        told = ", ".join(f"{score(mean)} with {n} labels" for n, mean, _ in line)
         chart = Chart(
             title=row,
             alt=f"Mean score of {row}: {told or 'none'}",
@@ -234,62 +217,3 @@ def _maps(images: Mapping[str, bytes], folder: str, rows: Iterable[str]) -> list
         for row in rows
         if f"{folder}/{row}" in images
     ]
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _score(value: Any, digits: int = 3) -> str:
-    """.522, as scores and differences are at most 1."""
-    number = _number(value)
-    if number is None:
-        return NO_VALUE
-    text = f"{number:.{digits}f}"
-    return re.sub(r"^(-?)0\.", r"\1.", text).replace("-", "−")
-
-
-def _signed(value: Any) -> str:
-    number = _number(value)
-    return ("+" if number is not None and number > 0 else "") + _score(value)
-
-
-def _p_value(value: Any, name: str = "") -> str:
-    """.21 or < .001; with a name p = .21 or p < .001."""
-    number = _number(value)
-    if number is None:
-        return NO_VALUE
-    if number < 0.001:
-        return f"{name} < .001".strip()
-    text = _score(number, 3 if number < 0.1 else 2)
-    return f"{name} = {text}" if name else text
-
-
-def _plain(value: Any, digits: int = 3) -> str:
-    """With that many significant digits, and k for thousands."""
-    number = _number(value)
-    if number is None:
-        return NO_VALUE
-    number, unit = (number / 1000, "k") if abs(number) >= 1000 else (number, "")
-    return f"{number:.{digits}g}{unit}".replace("-", "−")
-
-
-def _fixed(value: Any, digits: int = 2) -> str:
-    number = _number(value)
-    return NO_VALUE if number is None else f"{number:,.{digits}f}".replace("-", "−")
-
-
-def _percent(value: Any, digits: int = 1) -> str:
-    number = _number(value)
-    return NO_VALUE if number is None else f"{100 * number:.{digits}f}\u2009%"
-
-
-FILTERS = {
-    "number": _number,
-    "score": _score,
-    "signed": _signed,
-    "p_value": _p_value,
-    "plain": _plain,
-    "fixed": _fixed,
-    "percent": _percent,
-}

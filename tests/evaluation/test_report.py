@@ -1,9 +1,9 @@
 import math
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from markup import Elements
 
 from raytrain.evaluation import charts
 from raytrain.evaluation.report import page, verdict
@@ -11,38 +11,6 @@ from raytrain.evaluation.report import page, verdict
 BUDGETS = {"100 labels": 100, "300 labels": 300, "all labels": 6400}
 ROWS = {"label-kNN": "label baseline", "lon/lat": "encoder baseline", "runs/melt": "encoder"}
 PNG = b"\x89PNG\r\n"
-VOID = {"meta", "img", "br"}
-
-
-class Elements(HTMLParser):
-    """All elements with their attributes; unclosed ones are an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.text = " ".join(self.words)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.words.extend(data.split())
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.found if name == tag]
 
 
 def score(mean: float | None, std: float | None = 0.01) -> dict[str, Any]:
