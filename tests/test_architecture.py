@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Floors from the top; a module imports from its own floor's package or from floors below.
 FLOORS = (
-    ("pretrain", "prepare", "evaluate", "embed", "export", "atlas"),
+    ("pretrain", "tune", "prepare", "evaluate", "embed", "export", "atlas"),
     ("tuning",),
     ("training",),
     ("bulk", "maps"),
@@ -28,10 +28,14 @@ ONLY_IN = {
     "ray": (
         "data/streams.py",
         "data/reader.py",
+        "data/kept.py",
         "bulk/write.py",
         "evaluation/remote.py",
         "training/worker.py",
         "training/launch.py",
+        "tuning/proposals.py",
+        "tuning/sweep.py",
+        "tuning/trial.py",
     ),
     "mlflow": ("training/tracking.py",),
     "pydantic": ("settings.py",),

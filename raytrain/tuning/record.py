@@ -1,6 +1,7 @@
 """What is known of a trial: kept as JSON from its start on, so that a sweep goes on from there."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class Trial:
     steps: int = 0
     steps_wanted: int = 0
     seconds: float | None = None
+    began_s: float | None = None
+    told_s: float | None = None
     parameters: int | None = None
     dim: int | None = None
     skipped: int = 0  # samples that could not be used
@@ -57,8 +60,9 @@ class Trial:
         if "failed" in result:
             self.state, self.error = "failed", str(result["failed"])
             return
-        for key in ("score", "seconds", "parameters", "dim", "steps_wanted", "skipped"):
+        for key in ("score", "seconds", "began_s", "parameters", "dim", "steps_wanted", "skipped"):
             setattr(self, key, result[key])
+        self.told_s = time.time()
         self.steps, self.seed_scores = result["step"], [*result["seed_scores"]]
         self.curve = [point for point in self.curve if point[0] < self.steps]
         self.curve.append((self.steps, result["first_score"]))

@@ -211,7 +211,7 @@ def _trial(trial: Trial) -> Record:
             key: getattr(trial, key)
             for key in (
                 "number", "state", "values", "score", "curve", "steps", "steps_wanted", "seconds",
-                "parameters", "dim", "error", "attempts", "default", "skipped",
+                "began_s", "told_s", "parameters", "dim", "error", "attempts", "default", "skipped",
             )
         },
         "seeds": trial.seed_scores,

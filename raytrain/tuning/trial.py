@@ -104,7 +104,7 @@ class Scored:
         self.job, self.plan, self.report = job, plan, report
         self.steps, self.step, self.score = job.total_steps(), 0, math.nan
         self.location = job.config.location.build()
-        self.began = time.perf_counter()
+        self.began, self.began_s = time.perf_counter(), time.time()
         self.seconds = self.scoring_s = 0.0  # of training and beside it, since this start
         self.first, self.skipped = 0, 0
         config = job.config
@@ -116,7 +116,7 @@ class Scored:
         start = checkpoint.resume_point(job.run_url, job.resolved, overwrite=False)
         self.first = start.step if start else 0
         if self.first < self.steps:
-            self.began = time.perf_counter()
+            self.began, self.began_s = time.perf_counter(), time.time()
             if job.workers > 1:
                 launch.launch(job, self.plan.gpu, self.hear_all)
             else:
@@ -159,6 +159,7 @@ class Scored:
             "first_score": self.score,
             "seed_scores": [self.score],
             "seconds": self.seconds * self.step / steps,
+            "began_s": self.began_s,
             "parameters": sum(p.numel() for p in self.location.parameters()),
             "dim": self.location.dim,
             "skipped": self.skipped,
