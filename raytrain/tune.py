@@ -170,7 +170,8 @@ def search(
     with Board(console, name, earlier, wanted) as board:
         ledger = Ledger(tracker, board)
         ledger.go_on(earlier)
-        complete = sweep.run(plan, proposals, at_once, ledger, setup.config)
+        judge = sweep.scheduler(setup.sweep, setup.config.evaluate.every or 1, earlier)
+        complete = sweep.run(plan, proposals, at_once, ledger, judge)
         ledger.close()
     return sorted(board.trials.values(), key=lambda trial: trial.number), complete
 

@@ -94,6 +94,13 @@ class Tracker:
         if self.parent is None:
             self._thread.shutdown(wait=True)
 
+    def started(self) -> str:
+        """The id of its run in MLflow, which is made where it is not there. On MLflow's thread."""
+        if self._client is None:
+            self._start()
+        assert self.run_id is not None
+        return self.run_id
+
     def _do(self, action: Callable[[], Any]) -> "Future[None] | None":
         if self.config.uri is None or self.problem is not None:
             return None
@@ -105,8 +112,7 @@ class Tracker:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if self._client is None:
-                    self._start()
+                self.started()
                 action()
         except Exception as error:  # whatever it is, it must not end the training
             self.problem = (
@@ -138,7 +144,7 @@ class Tracker:
                 if found
                 else self._client.create_experiment(self.config.experiment)
             )
-            tags = {"mlflow.parentRunId": self.parent.run_id} if self.parent else {}
+            tags = {"mlflow.parentRunId": self.parent.started()} if self.parent else {}
             run = self._client.create_run(experiment, self.began_ms, tags, run_name=self.name)
             self.run_id = run.info.run_id
             content = {"run_id": self.run_id, "uri": redacted(self.config.uri)}

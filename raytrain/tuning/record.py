@@ -21,7 +21,8 @@ class Trial:
     """A trial: the run `name` in `folder` (and NAME-1, … of further seeds), with what it scored.
 
     `curve` holds (step, score) of the first seed. `stopped` is by the scheduler; what it scored up
-    to then is its score. `seconds` are those of training alone, for all of its steps.
+    to then is its score. `seconds` are those of training alone, for all of its steps; it began at
+    `began_s`, and what the trial told last came at `told_s` (Unix time).
     """
 
     folder: str

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import ray
@@ -10,7 +11,6 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from raytrain import storage
-from raytrain.training.config import RunConfig
 from raytrain.tuning.proposals import Queue
 from raytrain.tuning.record import Trial
 from raytrain.tuning.space import SweepConfig
@@ -40,15 +40,39 @@ def at_once(plan: Plan) -> int:
     return min(found, plan.sweep.max_concurrent or found)
 
 
+def scheduler(sweep: SweepConfig, first_steps: int, earlier: Sequence[Trial]) -> TrialScheduler:
+    """What stops trials early, first after so many steps. It knows what trials of an `earlier`
+    start had scored."""
+    if sweep.scheduler.kind == "none":
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr="step",
+        metric="score",
+        mode="max",
+        grace_period=first_steps,
+        reduction_factor=sweep.scheduler.factor,
+        max_t=10**9,  # a trial knows its own end
+    )
+    for trial in earlier:
+        known = SimpleNamespace(trial_id=trial.name)
+        asha.on_trial_add(None, known)
+        for step, score in trial.curve:
+            asha.on_trial_result(None, known, {"step": step, "score": score})
+    return asha
+
+
 def run(
-    plan: Plan, queue: Queue, side_by_side: int, on_trial: OnTrial, config: RunConfig | None = None
+    plan: Plan,
+    queue: Queue,
+    side_by_side: int,
+    on_trial: OnTrial,
+    scheduler: TrialScheduler | None = None,
 ) -> bool:
     """Run the trials of `queue` to their ends, and tell whether all came to theirs; `on_trial`
     hears of each at every change.
 
-    With `config` (the default run) the sweep's scheduler may stop trials early. A trial whose
-    process dies is started again RETRIES times, from its last checkpoint, and then has failed; the
-    others go on. On Ctrl-C it returns with trials that are still `running`.
+    A trial whose process dies is started again RETRIES times, from its last checkpoint, and then
+    has failed; the others go on. On Ctrl-C it returns with trials that are still `running`.
     """
     os.environ.update(SETTINGS)
     resources = {"CPU": plan.scaling.cpus_per_worker}
@@ -61,7 +85,7 @@ def run(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=_scheduler(plan.sweep, config),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=side_by_side,
             reuse_actors=True,
@@ -76,20 +100,6 @@ def run(
     ).fit()
     storage.remove_folder(f"{plan.folder}/{FOLDER}")
     return queue.exhausted and all(trial.state != "running" for trial in queue.given.values())
-
-
-def _scheduler(sweep: SweepConfig, config: RunConfig | None) -> TrialScheduler:
-    if config is None or sweep.scheduler.kind == "none":
-        return FIFOScheduler()
-    assert config.evaluate.every is not None
-    return ASHAScheduler(
-        time_attr="step",
-        metric="score",
-        mode="max",
-        grace_period=config.evaluate.every,
-        reduction_factor=sweep.scheduler.factor,
-        max_t=10**9,  # a trial knows its own end
-    )
 
 
 class _Told(tune.Callback):  # type: ignore[misc]
