@@ -89,7 +89,8 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
     def say(line: str, style: str = "") -> None:
         console.print(escape(line), highlight=False, soft_wrap=True, style=style)
 
-    checked = check(setup)
+    with console.status("checking every value of the space, and the data"):
+        checked = check(setup)
     for name in checked.leaked:
         say(f"{name} is left out of the score: a modality of the sweep holds its labels")
     if open_sweep(setup) and (count := complete_trials(setup)):
