@@ -153,6 +153,10 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             fit.asked = True
             board.ask_to_stop.remote()
             on_records([{"notice": "stopping with a checkpoint; Ctrl-C again stops at once"}])
+        except SystemExit:  # so a sweep ends a trial early; its workers' place is wanted
+            board.ask_to_stop.remote()
+            fit.ended.wait()
+            raise
     on_records(_taken(board))
     if fit.error is not None:
         raise _explained(fit.error)

@@ -1,5 +1,6 @@
 """The trials of a sweep by Ray Tune: how many at a time, who stops early, who begins again."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -75,11 +76,12 @@ def run(
     has failed; the others go on. On Ctrl-C it returns with trials that are still `running`.
     """
     os.environ.update(SETTINGS)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in its record
     resources = {"CPU": plan.scaling.cpus_per_worker}
     if plan.gpu:
         resources["GPU"] = plan.sweep.gpu_share
     if (plan.scaling.workers or 1) > 1:  # they are Ray Train's, which asks for them itself
-        resources = {"CPU": 0.0}
+        resources = {"CPU": 0.01}  # it may not be nothing
     trainable = tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
     tune.Tuner(
         trainable,

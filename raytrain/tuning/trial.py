@@ -6,6 +6,7 @@ launched as `pretrain` launches them.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from raytrain.training.tracking import Tracker
 from raytrain.training.validation import Validation
 from raytrain.tuning.space import SweepConfig, Values, run_config
 
+LAST_WORDS_S = 60  # that workers of a trial that is stopped have for a checkpoint
 RETRIEVAL = "val_observation_to_location@10/"
 
 
@@ -75,6 +77,7 @@ def run_trial(assignment: dict[str, Any], plan: Plan) -> None:
     the end of all, or {"failed": message} where the values make no run that can be trained. Goes on
     from the checkpoints of an earlier start.
     """
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(LAST_WORDS_S))
     runs: list[Scored] = []
     try:
         for number, seed in enumerate(assignment["seeds"]):
@@ -133,21 +136,34 @@ class Scored:
     def hear(self, record: Record) -> bool:
         """A record of the loop. Tune may end the trial in here, by SystemExit."""
         began = time.perf_counter()
+        self.seconds = began - self.began - self.scoring_s
         if not math.isfinite(record.get("loss", 0.0)):
             raise UserError(f"the loss was {record['loss']} at step {record['step']}")
         self.skipped += sum(sum(n.values()) for n in record.get("skipped", {}).values())
-        weights = record.pop("encoder", None)
-        if weights is not None and record["step"] < self.steps:
-            self.location.load_state_dict(safetensors.torch.load(weights))
-            probes = self._probes(PlaceEncoder(self.location, {}))
-            record |= probes
-            self._tell(record["step"], mean_probe(probes))
-        elif self._is_score(record):
-            self._tell(record["step"], mean_retrieval(record))
+        score = self._scored(record)
         if "step" in record:
             self.tracker.log(record)
+        if score is not None and self.report is not None:
+            self.step, self.score = record["step"], score
+            self.tracker.flush()
+            self.report(self.figures())
         self.scoring_s += time.perf_counter() - began
         return False
+
+    def _scored(self, record: Record) -> float | None:
+        """The score that a record of the loop gives; probes of the encoder in it take its place."""
+        weights = record.pop("encoder", None)
+        if self.report is None or record.get("step", self.steps) == self.steps:
+            return None  # the last score is that of the checkpoint
+        if self.plan.sweep.maximize == "retrieval":
+            found = any(key.startswith(RETRIEVAL) for key in record)
+            return mean_retrieval(record) if found else None
+        if weights is None:
+            return None
+        self.location.load_state_dict(safetensors.torch.load(weights))
+        probes = self._probes(PlaceEncoder(self.location, {}))
+        record |= probes
+        return mean_probe(probes)
 
     def figures(self) -> Record:
         """Of the run so far; `score` is of its last evaluation."""
@@ -181,17 +197,6 @@ class Scored:
             for name, stream in streams.items()
         }
         train(job, readers, device, start, self.hear)
-
-    def _tell(self, step: int, score: float) -> None:
-        self.step, self.score = step, score
-        self.seconds = time.perf_counter() - self.began - self.scoring_s
-        if self.report is not None:
-            self.report(self.figures())
-
-    def _is_score(self, record: Record) -> bool:
-        by_retrieval = self.plan.sweep.maximize == "retrieval"
-        found = any(key.startswith(RETRIEVAL) for key in record)
-        return by_retrieval and found and record["step"] < self.steps
 
     def _probes(self, encoder: PlaceEncoder) -> Record:
         return probe_means(encoder.encode, self.plan.tasks, self.job.config.evaluate.seeds)
