@@ -85,7 +85,7 @@ def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimiz
     if optimizer is not None:
         try:
             content = io.BytesIO(storage.read(f"{checkpoint.url}/optimizer.pt"))
-            # A run may go on elsewhere than on the GPU that wrote it; the optimizer moves its state.
+            # Not to the GPU that wrote it: it may be elsewhere. The optimizer moves its state.
             optimizer.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
         except (pickle.UnpicklingError, OSError, ValueError, RuntimeError, EOFError) as error:
             reason = "no plain tensors" if isinstance(error, pickle.UnpicklingError) else error

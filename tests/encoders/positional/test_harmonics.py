@@ -37,6 +37,19 @@ def test_harmonics_agree_with_scipy_poles_and_dateline_included(
     assert np.abs(ours.numpy() - by_scipy(places, degrees)).max() < 5e-7
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("degrees", [1, 2, 10, 20, 40, 100])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_gpu_agrees_with_scipy_in_training_too(
+    degrees: int, precision: torch.dtype, hard_places: Array
+) -> None:
+    places = torch.from_numpy(hard_places).cuda()
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+        ours = SphericalHarmonics(degrees).cuda()(places)
+    assert ours.dtype == torch.float32
+    assert np.abs(ours.cpu().numpy() - by_scipy(hard_places, degrees)).max() < 1e-6
+
+
 def test_harmonics_are_orthonormal() -> None:
     """By Gauss-Legendre in sin(lat) and equal steps in lon, exact for these degrees."""
     degrees = 12
