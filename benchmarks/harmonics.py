@@ -93,9 +93,9 @@ def satclip_harmonics(degrees: int) -> Callable[[Tensor], Tensor]:
     def harmonics(points: Tensor) -> Tensor:
         azimuth, polar = torch.deg2rad(points[:, 0] + 180), torch.deg2rad(points[:, 1] + 90)
         columns = [
-            torch.as_tensor(module.SH(m, l, azimuth, polar), dtype=torch.float64).expand(
-                len(points)
-            )
+            torch.as_tensor(
+                module.SH(m, l, azimuth, polar), dtype=torch.float64, device=points.device
+            ).expand(len(points))
             for l in range(degrees)  # noqa: E741
             for m in range(-l, l + 1)
         ]
