@@ -176,9 +176,11 @@ def test_rows_and_their_gradients_pass_through_nccl(nccl: None) -> None:
 
 
 def on_a_gpu(negatives: Negatives, direction: Direction, parts: int, ddp: bool = False) -> Result:
+    """The step in plain float32: cuDNN's convolutions would take TF32, of 10 bits."""
     model, parallel = a_model(negatives, direction).cuda(), None
     if ddp:
         device = torch.device("cuda", 0)
         parallel = DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
-    found = step(model, a_batch(device="cuda"), parts, parallel)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        found = step(model, a_batch(device="cuda"), parts, parallel)
     return found[0], {name: gradient.cpu() for name, gradient in found[1].items()}
