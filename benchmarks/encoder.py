@@ -12,7 +12,6 @@ thread; a row holds the medians and their ratio. `bf16` is ours with matrices in
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # torch reads it at its first tensor, 
 
 import numpy as np
 import torch
-from harmonics import satclip_harmonics
+from harmonics import processor, satclip_harmonics, wait_for
 from torch import Tensor
 
 from raytrain.encoders.location import LocationEncoderConfig
@@ -52,8 +51,7 @@ def main() -> None:
         rows.append(measure(degrees, places, device, arguments.repeats))
         print("".join(f"{rows[-1][key]:>12}" for key in keys), flush=True)
     if arguments.out:
-        on = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-        machine = {"processor": on, "torch": torch.__version__, "threads": 1}
+        machine = {"processor": processor(device), "torch": torch.__version__, "threads": 1}
         arguments.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
@@ -79,12 +77,6 @@ def measure(degrees: int, places: int, device: torch.device, repeats: int) -> di
     row["ratio"] = round(row["satclip_ms"] / row["ours_ms"], 1)
     row["bf16_ratio"] = round(row["satclip_ms"] / row["bf16_ms"], 1)
     return row
-
-
-def wait_for(device: torch.device) -> None:
-    """A GPU works on after a call has returned."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def satclip(degrees: int, device: torch.device) -> Callable[[Tensor], Tensor]:
