@@ -1,6 +1,6 @@
 """Spherical harmonics: speed and error of ours beside SatCLIP's own code.
 
-    python benchmarks/harmonics.py [--repeats 15] [--out harmonics.json]
+    python benchmarks/harmonics.py [--device cpu] [--repeats 15] [--out harmonics.json]
 
 SatCLIP's published models run the "analytic" code in float64, as PyPI's `rshf` carries it (pip
 install rshf). Both take turns on the same places in one process with one thread; a row holds the
@@ -36,46 +36,60 @@ SATCLIP_DEGREES = 40  # the largest that SatCLIP published; more is far too slow
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    device = torch.device(arguments.device)
     heads = ("L", "places", "ours ms", "error", "SatCLIP ms", "error", "ratio")
     print("".join(f"{head:>12}" for head in heads))
     keys = ("degrees", "places", "ours_ms", "ours_error", "satclip_ms", "satclip_error", "ratio")
     rows = []
     for degrees, places in CASES:
-        rows.append(measure(degrees, places, arguments.repeats))
+        rows.append(measure(degrees, places, device, arguments.repeats))
         print("".join(f"{rows[-1].get(key, '-'):>12}" for key in keys), flush=True)
     if arguments.out:
-        machine = {"processor": platform.processor(), "torch": torch.__version__, "threads": 1}
+        machine = {"processor": processor(device), "torch": torch.__version__, "threads": 1}
         arguments.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
-def measure(degrees: int, places: int, repeats: int) -> dict[str, Any]:
+def measure(degrees: int, places: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Medians in milliseconds of turns taken side by side, and errors."""
     lonlat_deg = random_on_sphere(places, np.random.default_rng(0))
     lonlat_deg[:100, 1] = np.copysign(90 - np.geomspace(1e-6, 5, 100), lonlat_deg[:100, 1])
-    points = torch.from_numpy(lonlat_deg)
-    codes: dict[str, Callable[[Tensor], Tensor]] = {"ours": SphericalHarmonics(degrees)}
+    points = torch.from_numpy(lonlat_deg).to(device)
+    codes: dict[str, Callable[[Tensor], Tensor]] = {"ours": SphericalHarmonics(degrees).to(device)}
     if degrees <= SATCLIP_DEGREES:
         codes["satclip"] = satclip_harmonics(degrees)
     row: dict[str, Any] = {"degrees": degrees, "places": places}
     expected = by_scipy(lonlat_deg, degrees)
     for name, code in codes.items():  # also warms up
-        error = np.nanmax(np.abs(comparable(name, code(points).numpy()) - expected))
+        error = np.nanmax(np.abs(comparable(name, code(points).cpu().numpy()) - expected))
         row[f"{name}_error"] = float(f"{error:.1e}")
     times: dict[str, list[float]] = {name: [] for name in codes}
     for _ in range(repeats):
         for name, code in codes.items():
+            wait_for(device)
             start = time.perf_counter()
             code(points)
+            wait_for(device)
             times[name].append(1000 * (time.perf_counter() - start))
     for name, values in times.items():
         row[f"{name}_ms"] = round(statistics.median(values), 2)
     if "satclip" in times:
         row["ratio"] = round(row["satclip_ms"] / row["ours_ms"], 1)
     return row
+
+
+def wait_for(device: torch.device) -> None:
+    """A GPU works on after a call has returned."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def processor(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
 
 
 def satclip_harmonics(degrees: int) -> Callable[[Tensor], Tensor]:
@@ -93,9 +107,9 @@ def satclip_harmonics(degrees: int) -> Callable[[Tensor], Tensor]:
     def harmonics(points: Tensor) -> Tensor:
         azimuth, polar = torch.deg2rad(points[:, 0] + 180), torch.deg2rad(points[:, 1] + 90)
         columns = [
-            torch.as_tensor(module.SH(m, l, azimuth, polar), dtype=torch.float64).expand(
-                len(points)
-            )
+            torch.as_tensor(
+                module.SH(m, l, azimuth, polar), dtype=torch.float64, device=points.device
+            ).expand(len(points))
             for l in range(degrees)  # noqa: E741
             for m in range(-l, l + 1)
         ]

@@ -80,6 +80,14 @@ TOWERS = {
 }
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that are marked `gpu` are left out where there is none."""
+    import torch
+
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+
+
 @dataclass(frozen=True)
 class Run:
     """A command that was started, with all processes that it started in turn."""

@@ -84,8 +84,9 @@ def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimiz
     load_exactly(model, weights | read_weights(rest), checkpoint.url)
     if optimizer is not None:
         try:
-            content = storage.read(f"{checkpoint.url}/optimizer.pt")
-            optimizer.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+            content = io.BytesIO(storage.read(f"{checkpoint.url}/optimizer.pt"))
+            # Not to the GPU that wrote it: it may be elsewhere. The optimizer moves its state.
+            optimizer.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
         except (pickle.UnpicklingError, OSError, ValueError, RuntimeError, EOFError) as error:
             reason = "no plain tensors" if isinstance(error, pickle.UnpicklingError) else error
             raise CheckpointError(

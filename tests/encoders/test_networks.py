@@ -41,6 +41,30 @@ def test_gradients_are_right(config: NetworkConfig) -> None:
     assert torch.autograd.gradcheck(embed, (x, *parameters))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", NETWORKS, ids=str)
+def test_a_gpu_gives_the_values_and_gradients_of_a_cpu(config: NetworkConfig) -> None:
+    """Of float32, and of bfloat16 to its 8 bits: within so much of the longest row."""
+
+    def passes(device: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        network = config.build([2, 3], 4).to(device)
+        x = torch.linspace(-1, 1, 160).reshape(32, 5).to(device)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            value = network(x).float()
+        value.square().sum().backward()
+        gradients = {n: p.grad.cpu() for n, p in network.named_parameters() if p.grad is not None}
+        return {"value": value.detach().cpu(), **gradients}
+
+    expected = passes("cpu", torch.float32)
+    for dtype, share in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        found = passes("cuda", dtype)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            error = (found[name] - value).norm()
+            assert error < share * value.norm(), f"{name} in {dtype}: {error / value.norm()}"
+
+
 def test_siren_is_sines_and_a_linear_last_layer() -> None:
     network = SirenConfig(width=6, hidden_layers=2).build([5], 4)
     (w1, b1), (w2, b2), (w3, b3) = (

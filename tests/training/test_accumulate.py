@@ -1,5 +1,6 @@
 """Ranks, or parts of a batch, give the loss and gradients of one rank with the whole batch."""
 
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.modality import CNNConfig, FieldSpec, MLPTowerConfig
 from raytrain.encoders.networks import SirenConfig
 from raytrain.encoders.positional import SphericalHarmonicsConfig
+from raytrain.objective import collectives
 from raytrain.objective.losses import Direction, Negatives
 from raytrain.objective.model import LogitScaleConfig, Model, ObjectiveConfig, mean_over_ranks
 from raytrain.training.accumulate import backward
@@ -46,7 +48,7 @@ def a_model(negatives: Negatives, direction: Direction, dropout: float = 0.0) ->
     return Model(location, towers, objective)
 
 
-def a_batch(rank: int = 0, ranks: int = 1) -> Batch:
+def a_batch(rank: int = 0, ranks: int = 1, device: str = "cpu") -> Batch:
     """The rows of a rank, of 12 images and 8 vectors in all."""
     generator = torch.Generator().manual_seed(1)
 
@@ -54,7 +56,7 @@ def a_batch(rank: int = 0, ranks: int = 1) -> Batch:
         lonlat_deg = torch.rand(n, 2, generator=generator, dtype=torch.float64) * 80
         rows = slice(rank * n // ranks, (rank + 1) * n // ranks)
         observation = torch.randn(n, *shape, generator=generator)
-        return Pairs(lonlat_deg[rows], observation[rows])
+        return Pairs(lonlat_deg[rows].to(device), observation[rows].to(device))
 
     return {"image": pairs(12, 2, 8, 8), "vector": pairs(8, 3)}
 
@@ -65,12 +67,12 @@ def step(model: Model, batch: Batch, parts: int, parallel: torch.nn.Module | Non
     return mean_over_ranks({"loss": loss.total.detach()})["loss"], gradients
 
 
-def assert_same(found: Result, expected: Result) -> None:
-    assert found[0] == pytest.approx(expected[0], abs=1e-6)
+def assert_same(found: Result, expected: Result, within: float = 1e-6) -> None:
+    assert found[0] == pytest.approx(expected[0], abs=within)
     assert found[1].keys() == expected[1].keys()
     for name, gradient in expected[1].items():
         error = (found[1][name] - gradient).norm()
-        assert error < 1e-6 * (1 + gradient.norm()), f"{name}: {error}"
+        assert error < within * (1 + gradient.norm()), f"{name}: {error}"
 
 
 def one_rank(rank: int, ranks: int, meeting: str, folder: str) -> None:
@@ -135,3 +137,50 @@ def test_an_inactive_tower_gets_no_gradient() -> None:
     assert all(p.grad is None for p in model.towers["image"].parameters())
     assert all(p.grad is None for p in model.heads["image"].parameters())
     assert all(p.grad is not None for p in model.towers["vector"].parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+def test_parts_on_a_gpu_equal_the_whole_on_a_cpu(
+    negatives: Negatives, direction: Direction, parts: int
+) -> None:
+    expected = step(a_model(negatives, direction), a_batch(), 1)
+    assert_same(on_a_gpu(negatives, direction, parts), expected, 2e-5)
+
+
+@pytest.fixture
+def nccl(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone, on its GPU."""
+    meeting = f"file://{tmp_path}/meeting"
+    dist.init_process_group("nccl", init_method=meeting, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_rank_of_nccl_equals_none(nccl: None, parts: int) -> None:
+    expected = step(a_model("asymmetric", "both"), a_batch(), 1)
+    assert_same(on_a_gpu("asymmetric", "both", parts, ddp=True), expected, 2e-5)
+
+
+@pytest.mark.gpu
+def test_rows_and_their_gradients_pass_through_nccl(nccl: None) -> None:
+    rows = torch.randn(6, 3, device="cuda", requires_grad=True)
+    gathered = collectives._GatherRows.apply(rows)
+    assert torch.equal(gathered, rows)
+    weights = torch.randn(6, 3, device="cuda")
+    (gathered * weights).sum().backward()
+    assert torch.equal(rows.grad, weights)
+
+
+def on_a_gpu(negatives: Negatives, direction: Direction, parts: int, ddp: bool = False) -> Result:
+    """The step in plain float32: cuDNN's convolutions would take TF32, of 10 bits."""
+    model, parallel = a_model(negatives, direction).cuda(), None
+    if ddp:
+        device = torch.device("cuda", 0)
+        parallel = DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        found = step(model, a_batch(device="cuda"), parts, parallel)
+    return found[0], {name: gradient.cpu() for name, gradient in found[1].items()}

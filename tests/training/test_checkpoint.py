@@ -35,6 +35,20 @@ def test_what_is_saved_is_restored(tiny_world) -> None:
     assert len(optimizer.state_dict()["state"]) > 0
 
 
+def test_what_a_gpu_saved_is_restored_where_there_is_none(
+    tiny_world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_world.job("a")
+    with monkeypatch.context() as patch:  # tensors are saved with the name of their device
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        state = saved(job)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = job.build_model()
+    optimizer = build_optimizer(model, job.config.optim)
+    checkpoint.restore(state, model, optimizer)
+    assert len(optimizer.state_dict()["state"]) > 0
+
+
 def test_old_checkpoints_go(tiny_world) -> None:
     job = tiny_world.job("a")
     for step in (1, 2, 3):

@@ -76,8 +76,8 @@ class Fourier(PositionalEncoding):
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float32[Tensor, "n dim"]:
         v = equal_earth(lonlat_deg.float()) if self.on_map else unit_xyz(lonlat_deg)
         groups = []
-        for b in self.b.to(v.dtype):
-            phase = 2 * math.pi * v @ b.T
+        for b in self.b.double():  # autocast would round a float32 product to bfloat16
+            phase = ((2 * math.pi * v).double() @ b.T).to(v.dtype)
             groups += [phase.cos(), phase.sin()]
         return torch.cat(groups, dim=1).float()
 

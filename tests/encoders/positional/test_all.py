@@ -64,6 +64,38 @@ def test_columns_are_finite_float32_and_the_same_in_any_batch(
     assert encoding(places[:0]).shape == (0, encoding.dim)
 
 
+def same(config: PositionalConfig, device: str) -> float:
+    """How far columns under bfloat16 autocast on a device may be from those on the CPU without."""
+    if isinstance(config, VoronoiConfig):
+        return 0.05  # a mixture of features of about 1, in bfloat16: trained so, 8 bits suffice
+    if isinstance(config, FourierConfig) and config.projection == "equal_earth":
+        return 2e-3 if device == "cuda" else 1e-6  # float32 phases of hundreds of radians
+    return 2e-6
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("config", ALL, ids=str)
+def test_training_in_bfloat16_does_not_round_positions(
+    config: PositionalConfig, device: str, hard_places: Array
+) -> None:
+    encoding, places = made(config), torch.from_numpy(hard_places)
+    expected = encoding(places)
+    with torch.autocast(device, torch.bfloat16):
+        columns = encoding.to(device)(places.to(device)).cpu()
+    assert (columns - expected).abs().max() < same(config, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", ALL, ids=str)
+def test_a_gpu_gives_the_columns_of_a_cpu(config: PositionalConfig, hard_places: Array) -> None:
+    encoding, places = made(config), torch.from_numpy(hard_places)
+    expected = encoding(places)
+    columns = encoding.cuda()(places.cuda())
+    assert columns.dtype == torch.float32
+    limit = 2e-5 if isinstance(config, VoronoiConfig) else same(config, "cuda")
+    assert (columns.cpu() - expected).abs().max() < limit
+
+
 @pytest.mark.parametrize("config", [*ON_THE_SPHERE, *POLES_ARE_LINES], ids=str)
 def test_the_dateline_is_no_seam(config: PositionalConfig) -> None:
     encoding, lat_deg = made(config), np.linspace(-90, 90, 61)

@@ -37,6 +37,41 @@ def test_harmonics_agree_with_scipy_poles_and_dateline_included(
     assert np.abs(ours.numpy() - by_scipy(places, degrees)).max() < 5e-7
 
 
+@pytest.mark.parametrize("degrees", [1, 2, 3, 10, 20, 40, 100])
+def test_the_series_of_a_gpu_agrees_with_scipy_on_a_cpu(degrees: int, hard_places: Array) -> None:
+    harmonics = SphericalHarmonics(degrees)
+    columns = torch.empty(harmonics.dim, len(hard_places))
+    harmonics._fill_by_series(columns, torch.from_numpy(hard_places))
+    assert np.abs(columns.T.numpy() - by_scipy(hard_places, degrees)).max() < 5e-7
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_in_blocks_without_a_seam() -> None:
+    """More places than one block, and a last block that is not full."""
+    harmonics, places = SphericalHarmonics(100), random_on_sphere(8000, np.random.default_rng(1))
+    assert 2**26 // harmonics.dim < len(places)
+    places[:2] = [[180, 30], [-180, 30]]
+    expected = harmonics(torch.from_numpy(places))
+    found = harmonics.cuda()(torch.from_numpy(places).cuda()).cpu()
+    assert (found - expected).abs().max() < 1e-6
+    assert torch.equal(found[0], found[1])
+    assert harmonics(torch.empty(0, 2).double().cuda()).shape == (0, 10000)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("degrees", [1, 2, 10, 20, 40, 100])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_gpu_agrees_with_scipy_in_training_too(
+    degrees: int, precision: torch.dtype, hard_places: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = torch.from_numpy(hard_places).cuda()
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+        ours = SphericalHarmonics(degrees).cuda()(places)
+    assert ours.dtype == torch.float32
+    assert np.abs(ours.cpu().numpy() - by_scipy(hard_places, degrees)).max() < 5e-7
+
+
 def test_harmonics_are_orthonormal() -> None:
     """By Gauss-Legendre in sin(lat) and equal steps in lon, exact for these degrees."""
     degrees = 12
