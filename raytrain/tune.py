@@ -82,8 +82,8 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
     from raytrain.data.kept import keep
     from raytrain.training import launch
     from raytrain.training.tracking import Tracker
-    from raytrain.tuning.results import conclude
-    from raytrain.tuning.setup import check, open_sweep
+    from raytrain.tuning.results import RESULTS, conclude
+    from raytrain.tuning.setup import check, is_complete, open_sweep
     from raytrain.tuning.trial import Plan
 
     def say(line: str, style: str = "") -> None:
@@ -93,8 +93,8 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
         checked = check(setup)
     for name in checked.leaked:
         say(f"{name} is left out of the score: a modality of the sweep holds its labels")
-    if open_sweep(setup) and (count := complete_trials(setup)):
-        say(f"{setup.url} is complete: {count} trials. For more, raise --trials")
+    if open_sweep(setup) and is_complete(setup, RESULTS):
+        say(f"{setup.url} is complete. For more, raise --trials or --time-budget")
         return 0
     scaling = replace(setup.config.scaling, workers=setup.config.scaling.workers or 1)
     on_cluster = launch.connect(scaling)
@@ -130,18 +130,6 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
         return 0 if best else 1
     finally:
         tracker.finish(status)
-
-
-def complete_trials(setup: "Setup") -> int:
-    """The number of trials of a sweep that has come to its end, else 0."""
-    from raytrain import storage
-    from raytrain.tuning.record import ENDED, load_trials
-    from raytrain.tuning.results import RESULTS
-
-    trials = load_trials(f"{setup.url}/trials")
-    ended = sum(trial.state in ENDED for trial in trials)
-    there = storage.size(f"{setup.url}/{RESULTS}") is not None
-    return ended if there and ended >= setup.sweep.most_trials else 0
 
 
 def search(

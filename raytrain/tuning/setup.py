@@ -94,7 +94,12 @@ def check(setup: Setup) -> Checked:
     streams: dict[str, Stream] = {}
     cards: dict[str, Card] = {}
     configs = [({}, setup.config), *check_space(setup.sweep.space, setup.base)]
+    seen: list[Any] = []
     for values, config in configs:
+        reads = (config.data, config.method, config.training, config.objective.weights)
+        if reads in seen:
+            continue
+        seen.append(reads)
         try:
             chosen = chosen_cards(config)
             urls = preparation.ready(chosen.values(), config.data.root)
@@ -132,6 +137,14 @@ def open_sweep(setup: Setup) -> bool:
             )
     storage.write(f"{url}/{FILE}", json.dumps(setup.resolved, indent=1).encode())
     return begun
+
+
+def is_complete(setup: Setup, results: str) -> bool:
+    """Whether the sweep came to its end with these very settings: its results, in the file of this
+    name, say so."""
+    url = f"{setup.url}/{results}"
+    wanted = json.loads(json.dumps(setup.resolved["tune"]))
+    return storage.size(url) is not None and _read(url)["settings"]["tune"] == wanted
 
 
 def _read(url: str) -> Tree:
