@@ -31,9 +31,9 @@ from raytrain.geo import Array
 
 Dtype = Literal["float32", "float16"]
 
-PART_BYTES = 64 << 20  # of embeddings in a file
+PART_BYTES = 128 << 20  # of embeddings in a file; between two files a worker waits for a moment
 PART_ROWS = 1 << 17  # at most, however narrow the embedding
-GROUP_ROWS = 8192  # written at a time, as a row group: large buffers cost page faults, as much
+GROUP_ROWS = 4096  # written at a time, as a row group: large buffers cost page faults, as much
 # time again as the embeddings take
 ROWS = 2048  # places embedded at a time: what is made of them stays in a core's cache
 READ_CPUS, EMBED_CPUS = 0.25, 0.75  # a CPU holds one of each, so that neither starves the other
@@ -162,6 +162,7 @@ def _read(
 
 def _embed(batch: pa.Table, work: Work) -> dict[str, list[Any]]:
     """Write the files of a part; returns one row that reports it."""
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own gives pages back, and faults again
     name = batch["name"][0].as_py()
     part = pa.ipc.open_stream(batch["content"][0].as_buffer()).read_all()
     lonlat_deg, others = work.places.split(part)
