@@ -33,10 +33,10 @@ Dtype = Literal["float32", "float16"]
 
 PART_BYTES = 128 << 20  # of embeddings in a file; between two files a worker waits for a moment
 PART_ROWS = 1 << 17  # at most, however narrow the embedding
-GROUP_ROWS = 4096  # written at a time, as a row group: large buffers cost page faults, as much
-# time again as the embeddings take
-ROWS = 2048  # places embedded at a time: what is made of them stays in a core's cache
-READ_CPUS, EMBED_CPUS = 0.25, 0.75  # a CPU holds one of each, so that neither starves the other
+ROWS = 2048  # places embedded, and written as a row group, at a time: what is made of them stays in
+# a core's cache, while large buffers cost page faults
+READ_CPUS, EMBED_CPUS = 0.25, 0.5  # half as many again embed as there are CPUs: some wait for the
+# disk, or for their next part
 
 
 class Written(NamedTuple):
@@ -174,7 +174,7 @@ def _embed(batch: pa.Table, work: Work) -> dict[str, list[Any]]:
         _write(iter([left_out]), storage.join(work.url, LEFT_OUT, name))
         lonlat_deg, others = lonlat_deg[good], others.filter(pa.array(good))
     # Last, since this file says that the part is done.
-    groups = range(0, max(1, len(lonlat_deg)), GROUP_ROWS)
+    groups = range(0, max(1, len(lonlat_deg)), ROWS)
     _write((_group(lonlat_deg, others, first, work) for first in groups), f"{work.url}/{name}")
     report = {EMBEDDING: good.sum(), **{reason: rows.sum() for reason, rows in bad.items()}}
     return {"name": [name], **{key: [int(count)] for key, count in report.items()}}
@@ -182,21 +182,20 @@ def _embed(batch: pa.Table, work: Work) -> dict[str, list[Any]]:
 
 def _group(lonlat_deg: Array, others: pa.Table, first: int, work: Work) -> pa.Table:
     """The next rows of the output, from row `first` on; none where there are none."""
-    places = lonlat_deg[first : first + GROUP_ROWS]
-    return _with_embeddings(places, others[first : first + GROUP_ROWS], _embeddings(places, work))
+    places = lonlat_deg[first : first + ROWS]
+    return _with_embeddings(places, others[first : first + ROWS], _embeddings(places, work))
 
 
 def _embeddings(lonlat_deg: Array, work: Work) -> NDArray[np.floating]:
     """The embeddings [n, dim] of places [n, 2]."""
     kind = getattr(torch, work.dtype)
-    x = torch.empty(len(lonlat_deg), work.dim, dtype=kind)
-    for start in range(0, len(lonlat_deg), ROWS):
-        rows = probes.given(_kept(work.encode), lonlat_deg[start : start + ROWS])
-        low, high = torch.from_numpy(rows).aminmax()
-        if (most := max(float(high), -float(low))) > torch.finfo(kind).max:
-            raise UserError(f"an embedding of {most:g} is too large for {work.dtype}")
-        x[start : start + ROWS] = torch.from_numpy(rows)  # numpy takes 20 times as long to float16
-    return x.numpy()
+    if not len(lonlat_deg):
+        return torch.empty(0, work.dim, dtype=kind).numpy()
+    x = torch.from_numpy(probes.given(_kept(work.encode), lonlat_deg))
+    low, high = x.aminmax()
+    if (most := max(float(high), -float(low))) > torch.finfo(kind).max:
+        raise UserError(f"an embedding of {most:g} is too large for {work.dtype}")
+    return x.to(kind).numpy()  # numpy takes 20 times as long to float16
 
 
 @functools.cache

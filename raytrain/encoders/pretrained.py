@@ -52,6 +52,9 @@ class PlaceEncoder:
         """
         lonlat_deg = torch.from_numpy(as_lonlat(lon, lat, "encode"))
         device = next(self.encoder.parameters()).device
+        if len(lonlat_deg) <= batch:
+            few: torch.Tensor = self.encoder(lonlat_deg.to(device))
+            return few.cpu().numpy()
         embeddings = torch.empty(len(lonlat_deg), self.dim)
         for start in range(0, len(lonlat_deg), batch):
             places = lonlat_deg[start : start + batch].to(device)
