@@ -109,6 +109,12 @@ def flat(values: Tree, prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first settings by dotted path that differ, in words; "" where none does."""
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:5])
+
+
 def redacted(value: Any) -> Any:
     """Nested settings without the user:password of any URL in them."""
     if isinstance(value, str):

@@ -105,14 +105,15 @@ class Run:
 
     def wait_for(self, path: Path) -> None:
         """Return as soon as the path exists, while the command runs."""
-        self._wait(path.exists, str(path))
+        self.wait_until(path.exists, str(path))
 
     def wait_for_workers(self, count: int) -> list[psutil.Process]:
         """Its training workers, and no other run's, as soon as there are so many."""
-        self._wait(lambda: len(self.workers()) >= count, f"{count} workers")
+        self.wait_until(lambda: len(self.workers()) >= count, f"{count} workers")
         return self.workers()
 
-    def _wait(self, done: Callable[[], bool], what: str) -> None:
+    def wait_until(self, done: Callable[[], bool], what: str) -> None:
+        """Return as soon as it is done, while the command runs."""
         deadline = time.monotonic() + PATIENCE_S
         while not done():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -127,12 +128,12 @@ class Run:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def workers(self) -> list[psutil.Process]:
-        """The training workers among them."""
+    def workers(self, title: str = "RayTrainWorker") -> list[psutil.Process]:
+        """The processes of this title among them: those that train."""
         found = []
         for child in self.descendants():
             with suppress(psutil.NoSuchProcess):
-                if any("RayTrainWorker" in part for part in child.cmdline()):
+                if any(title in part for part in child.cmdline()):
                     found.append(child)
         return found
 

@@ -3,13 +3,9 @@
 import json
 import signal
 import sqlite3
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -18,6 +14,7 @@ from raytrain.tune import main
 
 pytestmark = pytest.mark.slow
 
+TRIAL = "ImplicitFunc"  # the title of processes in which trials train
 SPACE = {
     "about": "Which of these?",
     "settings": {"evaluate.every": 2},
@@ -66,25 +63,6 @@ def in_mlflow(world: Any) -> dict[str, list[str]]:
         "sweep": [status for _, status, above in rows if above is None],
         "trials": [status for _, status, above in rows if above is not None],
     }
-
-
-def trial_processes(run: Any) -> list[psutil.Process]:
-    """Those of a sweep's processes in which its trials train."""
-    found = []
-    for process in run.descendants():
-        with suppress(psutil.NoSuchProcess):
-            if any("ImplicitFunc" in part for part in process.cmdline()):
-                found.append(process)
-    return found
-
-
-def wait_until(run: Any, done: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if run.process.poll() is not None or time.monotonic() > deadline:
-            run.signal(signal.SIGKILL)
-            pytest.fail(f"it did not come:\n{run.process.communicate()[0]}")
-        time.sleep(0.05)
 
 
 def test_a_sweep_from_its_start_to_its_page(module_world: Any) -> None:
@@ -156,7 +134,7 @@ def test_a_killed_driver_and_an_interrupt_lose_and_repeat_nothing(tiny_world: An
     kept: dict[int, dict[str, Any]] = {}
     for number, signal_sent in ((2, signal.SIGKILL), (4, signal.SIGINT)):
         run = tiny_world.start(command, "tune")
-        wait_until(run, lambda wanted=number: len(ended()) >= wanted)  # type: ignore[misc]
+        run.wait_until(lambda wanted=number: len(ended()) >= wanted, f"{number} trials")
         run.signal(signal_sent)
         status, said = run.finish()
         if signal_sent == signal.SIGINT:
@@ -190,8 +168,8 @@ def test_trials_that_crash_diverge_or_need_too_much_memory(tiny_world: Any) -> N
         "finalists": {"count": 0},
     }
     run = tiny_world.start(arguments(tiny_world, space, "tune.max_concurrent=1"), "tune")
-    wait_until(run, lambda: bool(trials(tiny_world)) and bool(trial_processes(run)))
-    trial_processes(run)[0].kill()
+    run.wait_until(lambda: bool(trials(tiny_world) and run.workers(TRIAL)), "a trial")
+    run.workers(TRIAL)[0].kill()
     status, said = run.finish()
     assert status == 0, said
     first, diverged, *large = trials(tiny_world)

@@ -26,7 +26,7 @@ from raytrain.encoders.pretrained import CONFIG, LATEST, TowerSettings, save_loc
 from raytrain.encoders.weights import load_exactly, read_weights
 from raytrain.errors import UserError
 from raytrain.objective.model import Model
-from raytrain.settings import Tree, build, flat, redacted
+from raytrain.settings import Tree, build, differences, flat, redacted
 
 PREFIX, MODEL = "checkpoint_", "model.safetensors"
 
@@ -147,12 +147,10 @@ def resume_point(run_url: str, resolved: Tree, overwrite: bool) -> Checkpoint | 
         storage.remove_folder(run_url)
     start = latest(run_url)
     if start is not None:
-        before, now = _fixed(_json(f"{start.url}/{CONFIG}")), _fixed(resolved)
-        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        if changed:
-            listed = "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:5])
+        before = _fixed(_json(f"{start.url}/{CONFIG}"))
+        if changed := differences(before, _fixed(resolved)):
             raise CheckpointError(
-                f"{start.url} belongs to a run with other settings ({listed}). Take them back to "
+                f"{start.url} belongs to a run with other settings ({changed}). Take them back to "
                 "go on with it, choose another name=…, or start it anew with overwrite=true"
             )
     storage.write(f"{run_url}/{CONFIG}", json.dumps(redacted(resolved), indent=2).encode())

@@ -16,6 +16,7 @@ from raytrain.settings import (
     Tree,
     apply_overrides,
     build,
+    differences,
     flat,
     redacted,
     to_dict,
@@ -126,15 +127,12 @@ def open_sweep(setup: Setup) -> bool:
     if setup.config.overwrite:
         storage.remove_folder(url)
     begun = storage.size(f"{url}/{FILE}") is not None
-    if begun:
-        before, now = (_fixed(tree) for tree in (_read(f"{url}/{FILE}"), setup.resolved))
-        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        if changed:
-            listed = "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:5])
-            raise UserError(
-                f"{url} is a sweep with other settings ({listed}). Take them back to go on with "
-                "it, choose another name=…, or start it anew with overwrite=true"
-            )
+    before = _fixed(_read(f"{url}/{FILE}")) if begun else {}
+    if begun and (changed := differences(before, _fixed(setup.resolved))):
+        raise UserError(
+            f"{url} is a sweep with other settings ({changed}). Take them back to go on with "
+            "it, choose another name=…, or start it anew with overwrite=true"
+        )
     storage.write(f"{url}/{FILE}", json.dumps(setup.resolved, indent=1).encode())
     return begun
 
