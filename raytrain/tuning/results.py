@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.inspection import permutation_importance
 
 from raytrain import __version__, storage
 from raytrain.evaluation.statistics import outcome
+from raytrain.geo import Array
 from raytrain.settings import dump_yaml, redacted
 from raytrain.training.tracking import Tracker
 from raytrain.tuning.display import outcome as ending
@@ -123,32 +123,35 @@ def sweep_record(
 
 
 def importance(space: Mapping[str, Distribution], trials: Sequence[Trial]) -> Record | None:
-    """How much the score depends on each setting: by how much a random forest's explained variance
-    falls when the setting's values are exchanged between trials (permutation importance, Breiman
-    2001). It looks at the first score of every trial, after equally many steps, so that trials
-    that were stopped count. None with too few trials.
+    """How much the score depends on each setting: by how much the explained variance of a random
+    forest falls when the setting's values are exchanged between the trials in which it varied
+    (permutation importance, Breiman 2001). It looks at the first score of every trial, after
+    equally many steps, so that trials that were stopped count. None with too few trials.
     """
     scored = [trial for trial in trials if trial.curve and trial.state != "failed"]
     steps = {trial.curve[0][0] for trial in scored}
     if len(scored) < LEAST_FOR_IMPORTANCE or len(steps) != 1:
         return None
-    columns = [column for path, d in space.items() for column in _columns(path, d, scored)]
-    x = np.stack([values for _, values in columns], axis=1)
-    y = np.array([trial.curve[0][1] for trial in scored])
-    forest = RandomForestRegressor(FOREST, random_state=0, n_jobs=1).fit(x, y)
-    found = permutation_importance(forest, x, y, n_repeats=REPEATS, random_state=0)
-    totals: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
-    for (path, _), each in zip(columns, found.importances, strict=True):
-        totals[path] = totals.get(path, np.zeros(REPEATS)) + each
-    ranked = sorted(totals.items(), key=lambda item: -item[1].mean())
+    groups = {path: _columns(path, d, scored) for path, d in space.items()}
+    ends = np.cumsum([columns.shape[1] for columns in groups.values()])
+    x, y = np.hstack([*groups.values()]), np.array([trial.curve[0][1] for trial in scored])
+    forest = RandomForestRegressor(FOREST, random_state=0).fit(x, y)
+    rng, explained = np.random.default_rng(0), forest.score(x, y)
+    found = []
+    for (path, columns), end in zip(groups.items(), ends, strict=True):
+        varied = np.flatnonzero([path in trial.values for trial in scored])
+        falls = []
+        for _ in range(REPEATS):
+            exchanged = x.copy()
+            exchanged[varied, end - columns.shape[1] : end] = columns[rng.permutation(varied)]
+            falls.append(explained - forest.score(exchanged, y))
+        found.append({"path": path, "mean": float(np.mean(falls)), "std": float(np.std(falls))})
     return {
         "note": (
             f"permutation importance of a random forest for the score of {len(scored)} trials "
             f"after {steps.pop()} steps"
         ),
-        "paths": [
-            {"path": path, "mean": float(v.mean()), "std": float(v.std())} for path, v in ranked
-        ],
+        "paths": sorted(found, key=lambda entry: -float(entry["mean"])),
     }
 
 
@@ -218,15 +221,17 @@ def _trial(trial: Trial) -> Record:
     }  # fmt: skip
 
 
-def _columns(
-    path: str, distribution: Distribution, trials: Sequence[Trial]
-) -> list[tuple[str, np.ndarray[Any, np.dtype[np.float64]]]]:
-    """A setting as numbers, of a choice a column for every value; 0 or the lowest where it did not
-    vary."""
+def _columns(path: str, distribution: Distribution, trials: Sequence[Trial]) -> Array:
+    """A setting as numbers [trial, column], of a choice a column for every value. Where it did not
+    vary it is 0 or, among numbers, their median."""
+    known = [trial.values.get(path) for trial in trials]
+    varied = np.array([path in trial.values for trial in trials])
     if distribution.values:
-        return [
-            (path, np.array([float(path in t.values and t.values[path] == value) for t in trials]))
-            for value in distribution.values
-        ]
-    values = np.array([t.values.get(path, distribution.bounds[0]) for t in trials], np.float64)
-    return [(path, np.log(values) if distribution.loguniform else values)]
+        return (
+            np.array([[float(v == value) for value in distribution.values] for v in known])
+            * (varied[:, None])
+        )
+    numbers = np.array([v if there else np.nan for v, there in zip(known, varied, strict=True)])
+    numbers = np.log(numbers) if distribution.loguniform else numbers.astype(np.float64)
+    middle = np.nanmedian(numbers) if varied.any() else 0.0
+    return np.where(varied, numbers, middle)[:, None]
