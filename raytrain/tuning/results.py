@@ -227,10 +227,8 @@ def _columns(path: str, distribution: Distribution, trials: Sequence[Trial]) -> 
     known = [trial.values.get(path) for trial in trials]
     varied = np.array([path in trial.values for trial in trials])
     if distribution.values:
-        return (
-            np.array([[float(v == value) for value in distribution.values] for v in known])
-            * (varied[:, None])
-        )
+        chosen = np.array([[float(v == value) for value in distribution.values] for v in known])
+        return np.where(varied[:, None], chosen, 0.0)
     numbers = np.array([v if there else np.nan for v, there in zip(known, varied, strict=True)])
     numbers = np.log(numbers) if distribution.loguniform else numbers.astype(np.float64)
     middle = np.nanmedian(numbers) if varied.any() else 0.0
