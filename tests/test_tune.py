@@ -130,8 +130,9 @@ def test_a_sweep_that_is_complete_does_nothing_again(module_world: Any) -> None:
 
 
 def test_a_killed_driver_and_an_interrupt_lose_and_repeat_nothing(tiny_world: Any) -> None:
-    space = {**SPACE, "scheduler": {"kind": "none"}, "finalists": {"count": 0}, "trials": 7}
-    command = arguments(tiny_world, space, "training.steps=30", "training.checkpoint_every=2")
+    space = {**SPACE, "scheduler": {"kind": "none"}, "finalists": {"count": 0}, "trials": 6}
+    steps = ["training.steps=30", "training.checkpoint_every=5", "evaluate.every=10"]
+    command = arguments(tiny_world, space, *steps)
 
     def ended() -> dict[int, dict[str, Any]]:
         return {t["number"]: t for t in trials(tiny_world) if t["state"] == "finished"}
@@ -151,8 +152,8 @@ def test_a_killed_driver_and_an_interrupt_lose_and_repeat_nothing(tiny_world: An
     status, said = tiny_world.run(command, "tune")
     assert status == 0, said
     assert kept.items() <= ended().items()
-    assert sorted(ended()) == [*range(7)]
-    assert in_mlflow(tiny_world) == {"sweep": ["FINISHED"], "trials": ["FINISHED"] * 7}
+    assert sorted(ended()) == [*range(6)]
+    assert in_mlflow(tiny_world) == {"sweep": ["FINISHED"], "trials": ["FINISHED"] * 6}
     for trial in ended().values():
         lines = Path(trial["folder"], trial["name"], "metrics.jsonl").read_text().splitlines()
         steps = [json.loads(line)["step"] for line in lines if '"loss"' in line]
