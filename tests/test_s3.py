@@ -114,6 +114,29 @@ def test_a_run_from_shards_to_encoder(
     assert s3.secret_key not in said
 
 
+@pytest.mark.slow
+def test_a_sweep_on_s3(s3: Any, world_on_s3: str, tiny_world: Any, ray_folder: Path) -> None:
+    space = tiny_world.folder / "space.yaml"
+    space.write_text(
+        "space: {optim.lr: {grid: [1.0e-3, 1.0e-2]}}\nscheduler: {kind: none}\n"
+        "trials: null\nfinalists: {count: 0}\n"
+    )
+    places = (f"data.root={world_on_s3}/shards", f"storage={world_on_s3}/runs")
+    settings = [a for a in tiny_world.arguments("sweep", *places) if a != "scaling.workers=1"]
+    command = ["--space", str(space), *settings]
+    status, said = tiny_world.run(command, "tune", **s3.environment)
+    assert status == 0, said
+    sweep = f"{world_on_s3}/runs/sweep"
+    results = json.loads(storage.read(f"{sweep}/results.json"))
+    assert [trial["state"] for trial in results["trials"]] == ["finished", "finished"]
+    assert raytrain.load(f"{sweep}/trials/0001").dim
+    assert b"<!doctype html>" in storage.read(f"{sweep}/report.html")
+    assert "is complete" in tiny_world.run(command, "tune", **s3.environment)[1]
+    for where, content in everything_kept(sweep, tiny_world.folder, ray_folder):
+        assert s3.secret_key.encode() not in content, where
+    assert s3.secret_key not in said
+
+
 def everything_kept(run: str, *folders: Path) -> Iterator[tuple[str, bytes]]:
     """All files of a run on S3, and of folders here: MLflow's data base, Ray's logs."""
     filesystem, path = fsspec.url_to_fs(run)

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from raytrain import storage
@@ -76,6 +77,11 @@ def run(
     has failed; the others go on. On Ctrl-C it returns with trials that are still `running`.
     """
     os.environ.update(SETTINGS)
+    # Keys of S3 reach trials as they reach all of Ray's processes. Tune would hand them on once
+    # more, in a way that ends in Ray's logs.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in its record
     resources = {"CPU": plan.scaling.cpus_per_worker}
     if plan.gpu:
