@@ -27,8 +27,8 @@ Record = dict[str, Any]
 
 RESULTS = "results.json"
 LEAST_FOR_IMPORTANCE = 8
-FOREST = 300
-REPEATS = 30
+FOREST = 100
+REPEATS = 20
 SHOWN = 5
 
 
@@ -188,13 +188,13 @@ def finalists_record(evaluation: Record, trials: Mapping[str, Trial], page: str)
 
 def verdict(pairs: Sequence[Record]) -> str:
     """What the comparisons with the default say, in words."""
-    said = [
-        f"{pair['a']} is {outcome(pair['difference'], pair['p'])} "
-        f"{'from' if outcome(pair['difference'], pair['p']) == 'no difference' else 'than'} the "
-        f"default with {pair['budget']} ({pair['difference']:+.3f}, p {pair['p']:.2g})"
-        for pair in pairs
-        if pair["b"] == DEFAULT
-    ]
+    said = []
+    for pair in pairs:
+        word = outcome(pair["difference"], pair["p"])
+        is_what = "shows no difference from" if word == "no difference" else f"is {word} than"
+        if pair["b"] == DEFAULT:
+            figures = f"{pair['difference']:+.3f}, p {pair['p']:.2g}"
+            said.append(f"{pair['a']} {is_what} the default with {pair['budget']} ({figures})")
     return "; ".join(said)
 
 

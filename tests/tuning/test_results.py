@@ -134,7 +134,10 @@ def test_the_record_of_finalists() -> None:
     assert (found["tasks"], found["seeds"], found["steps"]) == (["koppen"], 2, 9)
 
 
-@pytest.mark.parametrize(("p", "said"), [(0.2, "no difference from"), (0.01, "worse than")])
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.2, "shows no difference from"), (0.01, "is worse than")]
+)
 def test_a_verdict_says_when_there_is_no_difference(p: float, said: str) -> None:
     pair = {"a": "trial-1", "b": "default", "budget": "all labels", "difference": -0.01, "p": p}
-    assert verdict([pair]) == f"trial-1 is {said} the default with all labels (-0.010, p {p:.2g})"
+    figures = f"(-0.010, p {p:.2g})"
+    assert verdict([pair]) == f"trial-1 {said} the default with all labels {figures}"
