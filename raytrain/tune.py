@@ -100,7 +100,7 @@ def tune(setup: "Setup", console: Console, command: str) -> int:
     on_cluster = launch.connect(scaling)
     _, gpu = launch.choose_workers(scaling, say if on_cluster else None)
     sharing = keep(checked.streams.values())
-    say(sharing.words)
+    say(f"data: {sharing.words}")
     plan = Plan(
         base=setup.base,
         sweep=setup.sweep,
@@ -198,7 +198,7 @@ def compare(
     if not complete:
         return None, False
     done = board.trials
-    finished = [trial.url for trial in done.values() if trial.state == "finished"]
+    finished = [done[run.name].url for run in runs if done[run.name].state == "finished"]
     output = f"{setup.url}/evaluation"
     config = EvaluateConfig(
         encoders=tuple(finished),

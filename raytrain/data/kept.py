@@ -44,7 +44,7 @@ def keep(streams: Iterable["Stream"]) -> Sharing:
     )
     if needed > room:
         words = (
-            f"data: {needed / 1e9:.1f} GB of decoded shards do not fit into the object store, with "
+            f"{needed / 1e9:.1f} GB of decoded shards do not fit into the object store, with "
             f"room for {room / 1e9:.1f} GB of them; every run reads its shards itself"
         )
         return Sharing({}, 0, words)
@@ -55,7 +55,7 @@ def keep(streams: Iterable["Stream"]) -> Sharing:
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, UserError) else error from None
     total = sum(shard.bytes for _, shard in shards.values())
-    return Sharing(kept, total, f"data: {total / 1e6:,.0f} MB of shards read once, for all runs")
+    return Sharing(kept, total, f"{total / 1e6:,.0f} MB of shards read once, for all runs")
 
 
 def rows_of(reference: Any, shard: Shard, rows: NDArray[np.int64]) -> Columns:

@@ -173,6 +173,7 @@ def finalists_record(evaluation: Record, trials: Mapping[str, Trial], page: str)
         {**pair, "a": names[pair["a"]], "b": names[pair["b"]]}
         for pair in table["comparisons"]
         if names[pair["a"]] in trials and names[pair["b"]] in trials
+        if [*names].index(pair["a"]) < [*names].index(pair["b"])  # the default is the last
     ]
     return {
         "tasks": [task["name"] for task in evaluation["tasks"]],
