@@ -88,7 +88,8 @@ def stamp(url: str) -> str:
 def remove(url: str) -> None:
     """Delete a file where there is one."""
     if is_local(url):
-        Path(url).unlink(missing_ok=True)
+        with _explained(url, writing=True):
+            Path(url).unlink(missing_ok=True)
     elif size(url) is not None:
         with _explained(url):
             filesystem, path = fsspec.core.url_to_fs(url)
@@ -118,13 +119,14 @@ def cache_dir() -> Path:
 
 def folders(url: str, prefix: str) -> list[str]:
     """Names of the folders in `url` that begin with `prefix`, sorted; [] where there is no url."""
-    with _explained(url):
-        filesystem, path = fsspec.core.url_to_fs(url)
-        if is_local(url) and not Path(url).is_dir():
-            return []
-        paths = filesystem.find(path, withdirs=False)
-    inside = [found[len(path) :].strip("/") for found in paths]
-    return sorted({p.split("/")[0] for p in inside if p.startswith(prefix) and "/" in p})
+    try:
+        with _explained(url):
+            filesystem, path = fsspec.core.url_to_fs(url)
+            listed = filesystem.ls(path, detail=True, refresh=True)  # others write there too
+    except FileNotFoundError:
+        return []
+    found = [f["name"].rstrip("/").rpartition("/")[2] for f in listed if f["type"] == "directory"]
+    return sorted(name for name in found if name.startswith(prefix))
 
 
 def files(url: str) -> list[str]:

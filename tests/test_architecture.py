@@ -21,6 +21,7 @@ FLOORS = (
     ("evaluation",),
     ("data", "objective"),
     ("encoders", "batch"),
+    ("sealed",),
     ("geo", "settings", "wheels", "storage", "errors"),
 )
 STRANGERS = ({"data", "objective"}, {"bulk", "maps"})  # side by side, unknown to each other

@@ -79,7 +79,7 @@ def test_the_card_of_a_run_holds_its_probes(run: Path, capsys: pytest.CaptureFix
 
 def test_bad_input_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
-        (["nowhere", "--format", "onnx"], "nowhere holds neither latest.json"),
+        (["nowhere", "--format", "onnx"], "nowhere holds neither a checkpoint_…"),
         ([run, "--format", "onnx", "--scores", "a.json"], "--scores goes into the model card"),
         ([run, "--format", "hf-folder", "--scores", "a.json"], "there is no a.json"),
         ([run, "--format", "hf-folder", "--tower", "tiles"], "an hf-folder holds a location enc"),

@@ -79,12 +79,17 @@ def choose_workers(
     gpus = int(ray.cluster_resources().get("GPU", 0))
     use_gpu = gpus > 0 if scaling.gpu is None else scaling.gpu
     workers = scaling.workers or (gpus if use_gpu else 1) or 1
-    if (lack := _lack(scaling, workers, use_gpu)) is None:
+    needed = scaling.min_workers or workers
+    if needed > workers:
+        raise UserError(
+            f"scaling.min_workers={needed} is more than the {workers} of scaling.workers"
+        )
+    if (lack := _lack(scaling, needed, use_gpu)) is None:
         return workers, use_gpu
     problem, advice = lack
     if say is not None and scaling.wait_minutes > 0:
         say(f"{problem}; waiting up to {scaling.wait_minutes:g} minutes for nodes")
-        if _nodes_come(scaling, workers, use_gpu):
+        if _nodes_come(scaling, needed, use_gpu):
             return workers, use_gpu
     raise UserError(f"{problem}; {advice}")
 
@@ -129,7 +134,8 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
         run_worker,
         train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=job.workers,
+            num_workers=(scaling.min_workers, job.workers) if scaling.min_workers else job.workers,
+            elastic_resize_monitor_interval_s=scaling.grow_seconds,
             use_gpu=use_gpu,
             resources_per_worker=_resources(scaling, use_gpu),
         ),
@@ -172,7 +178,7 @@ class _Positioned:
 
     def __call__(self) -> Stream:
         start = checkpoint.latest(self.job.run_url)
-        return self.job.streams_from(start.rows_done if start else {})[self.name]
+        return self.job.streams_from(start.positions if start else {})[self.name]
 
 
 class _Fit(threading.Thread):
