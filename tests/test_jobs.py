@@ -234,3 +234,20 @@ def test_an_evaluation_is_spread_over_the_nodes(cluster: Cluster, tmp_path: Path
     assert {*content["tables"][0]["scores"]} >= {"label-kNN", f"{tmp_path}/run"}
     assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
     assert len(cluster.nodes_of_tasks("score_cell")) == 2
+
+
+def test_the_doctor_finds_the_cluster_fit(
+    cluster: Cluster, tiny_world: Any, tmp_path: Path
+) -> None:
+    cluster.grow()
+    entry = ["python", "-m", "raytrain.doctor", *overrides(tiny_world, "fit")]
+    status, output = cluster.submit([], entry, tmp_path)
+    assert status == 0, output
+    lines = {line[4:17].strip(): line for line in output.splitlines() if line[:3] in ("ok ", "see")}
+    assert "refuses who has no token (401)" in lines["job server"]
+    assert "every node asks for it" in lines["token"]
+    assert "listens on 127.0.0.2 alone" in lines["dashboard"]
+    assert "of this node" in lines["clock"]
+    assert "by the slowest node" in lines["storage"]
+    assert "gloo among 2 workers" in lines["all-reduce"]
+    assert cluster.token not in output

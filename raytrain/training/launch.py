@@ -110,13 +110,14 @@ def _lack(scaling: ScalingConfig, workers: int, use_gpu: bool) -> tuple[str, str
 
 def _nodes_come(scaling: ScalingConfig, workers: int, use_gpu: bool) -> bool:
     """Ask for the room of the run, which an autoscaler starts nodes for, and wait for it."""
-    wanted = placement_group([_resources(scaling, use_gpu)] * workers)
+    wanted = placement_group([resources(scaling, use_gpu)] * workers)
     come = bool(wanted.wait(scaling.wait_minutes * 60))
     remove_placement_group(wanted)
     return come
 
 
-def _resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+def resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+    """What Ray holds free for each worker."""
     return {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
@@ -137,7 +138,7 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             num_workers=(scaling.min_workers, job.workers) if scaling.min_workers else job.workers,
             elastic_resize_monitor_interval_s=scaling.grow_seconds,
             use_gpu=use_gpu,
-            resources_per_worker=_resources(scaling, use_gpu),
+            resources_per_worker=resources(scaling, use_gpu),
         ),
         datasets={name: _Positioned(job, name) for name in job.streams},
         dataset_config=StreamPerRank(scaling.cpus_per_worker),
