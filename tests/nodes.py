@@ -157,6 +157,7 @@ class Cluster:
             text=True,
         )
         patience = threading.Timer(PATIENCE_S, process.kill)
+        patience.daemon = True
         patience.start()
         lines = []
         assert process.stdout is not None
