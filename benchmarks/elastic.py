@@ -1,6 +1,6 @@
 """A run on 3, then 2, then 3 nodes, against the same run on 3 throughout.
 
-    python benchmarks/elastic.py [--steps 200] [--seeds 3] [--folder elastic] [--output elastic.json]
+    python benchmarks/elastic.py [--steps 200] [--seeds 3] [--folder elastic] [--output FILE]
 
 The nodes are raylets of this machine, of two CPUs each. After a third of the steps a node is lost,
 without notice; when the run goes on without it, another comes. Figures, by seed: workers and rows
