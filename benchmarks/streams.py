@@ -74,7 +74,7 @@ def stream_rate(folder: Path, field: str, augment: AugmentConfig, batches: int) 
         modality=field, url=str(folder), manifest=Manifest.load(str(folder)), observation=field,
         augment=augment, rows_wanted=BATCH * (batches + 4),
     )  # fmt: skip
-    iterator = stream.dataset(0, 1, reads=4).iterator()
+    iterator = stream.dataset(0, 1, ray.get_runtime_context().get_node_id(), reads=4).iterator()
     reader = Reader(stream, lambda: by_ray(iterator, BATCH), 1, 0.0, lambda *_: None)
     return rate(reader, batches)
 

@@ -14,7 +14,6 @@ import raytrain
 from raytrain.encoders.pretrained import load_tower
 from raytrain.export import main
 from raytrain.training import checkpoint
-from raytrain.training.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -23,9 +22,9 @@ def run(tiny_world: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     cards = ",".join(tiny_world.card(name) for name in ("tiles", "words"))
     job = tiny_world.job("mine", f"data.modalities={cards}")
     model = job.build_model()
-    state = Checkpoint(checkpoint.name(job.run_url, 3), 3, {}, 1)
     optimizer = torch.optim.SGD(model.parameters())
-    checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
+    snapshot = checkpoint.snapshot(model, optimizer, 3, {})
+    checkpoint.save(job.run_url, snapshot, job.resolved)
     monkeypatch.chdir(tiny_world.folder)
     return Path(job.run_url)
 

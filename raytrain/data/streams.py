@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ray.data import DataIterator, Datasource, ReadTask
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockAccessor, BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raytrain import storage
 from raytrain.data.augment import AugmentConfig, augmented, centred
@@ -33,7 +34,6 @@ Columns = dict[str, NDArray[Any]]
 BLOCK_BYTES = 8_000_000
 ROUND_S = 0.1
 READS_PER_CPU = 2  # a short one ends long before the next is begun, in ROUND_S
-CPUS_PER_READ = 0.01  # the number of reads is bounded a stream: none can starve another of CPUs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,9 @@ class Stream:
             OBSERVATION: observation,
         }
 
-    def dataset(self, rank: int, world: int, reads: int = 1) -> ray.data.Dataset:
+    def dataset(self, rank: int, world: int, node: str, reads: int = 1) -> ray.data.Dataset:
         """The rank's stream as a Ray Dataset, long enough for `rows_wanted`, which reads so many
-        shards at a time."""
+        shards at a time, on the node of that id, where nothing then travels between nodes."""
         chosen, rows = [], 0
         for visit in self.visits(rank, world):
             chosen.append(visit)
@@ -143,8 +143,11 @@ class Stream:
         return ray.data.read_datasource(
             _Visits(self, chosen),
             override_num_blocks=len(chosen),
-            num_cpus=CPUS_PER_READ,
+            # Of its CPUs Ray Data shares among all streams of all workers what the workers leave,
+            # in whole ones: on many workers it is none, and reads that ask for one would starve.
+            num_cpus=0,
             concurrency=reads,
+            ray_remote_args={"scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)},
         )
 
     def _rows(
@@ -240,7 +243,7 @@ class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]
 
         return [
             {
-                name: s.dataset(rank, world_size, reads(node)).iterator()
+                name: s.dataset(rank, world_size, node, reads(node)).iterator()
                 for name, s in datasets.items()
             }
             for rank, node in enumerate(worker_node_ids)

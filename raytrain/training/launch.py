@@ -125,13 +125,30 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     """Run the job to its end; returns the outcome of training.loop.train.
 
     `on_records` gets the workers' records as they come. Ctrl-C asks the workers for a checkpoint
-    and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
-    from the last checkpoint. Raises UserError for bad input that a worker met.
+    and an early end. Workers, and Ray Train's controller, are started again up to
+    scaling.max_failures times; training goes on from the last checkpoint. Raises UserError for bad
+    input that a worker met.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    controllers, limit = 0, job.config.scaling.max_failures
+    while True:
+        fit = _Fit(_trainer(job, use_gpu, board))
+        fit.start()
+        _follow(fit, board, on_records)
+        if isinstance(fit.error, RayActorError) and (controllers < limit or limit == -1):
+            controllers += 1
+            on_records([{"notice": "Ray Train's controller was lost; it is started again"}])
+            continue
+        if fit.error is not None:
+            raise _explained(fit.error)
+        assert fit.outcome is not None
+        return fit.outcome
+
+
+def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
     scaling = job.config.scaling
-    trainer = TorchTrainer(
+    return TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
@@ -148,8 +165,10 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
         ),
     )
-    fit = _Fit(trainer)
-    fit.start()
+
+
+def _follow(fit: "_Fit", board: Any, on_records: Callable[[list[Record]], None]) -> None:
+    """Hand records on, and hear Ctrl-C, until the fit has ended."""
     while not fit.ended.is_set():
         try:
             fit.ended.wait(POLL_S)  # join() takes a thread that Ctrl-C interrupts it at for ended
@@ -165,10 +184,6 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             fit.ended.wait()
             raise
     on_records(_taken(board))
-    if fit.error is not None:
-        raise _explained(fit.error)
-    assert fit.outcome is not None
-    return fit.outcome
 
 
 class _Positioned:
