@@ -65,7 +65,7 @@ def test_a_bucket_that_does_not_exist(s3: Any) -> None:
 
 def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("RAYTRAIN_RETRY_S", "0")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(StorageError) as error:
         storage.read(f"{s3.bucket}/a")
