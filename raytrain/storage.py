@@ -21,6 +21,7 @@ from raytrain.errors import UserError
 
 T = TypeVar("T")
 
+S3 = ("s3://", "s3a://")
 RETRY_S = 120.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15  # without a byte
@@ -45,7 +46,10 @@ def join(url: str, *names: str) -> str:
 
 def read(url: str) -> bytes:
     """The whole content. Raises FileNotFoundError or StorageError."""
-    return _access(url, lambda store, path: bytes(store.cat_file(path)))
+    # By one request. s3fs would ask for the size, and take what is large in ranges, of which S3
+    # sends no checksum that botocore could check.
+    options = {"max_concurrency": 1} if url.startswith(S3) else {}
+    return _access(url, lambda store, path: bytes(store.cat_file(path, **options)))
 
 
 def write(url: str, content: bytes | memoryview) -> None:
@@ -203,7 +207,7 @@ def _access(url: str, act: Callable[[Any, str], T], writing: bool = False) -> T:
 
 def _opened(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it."""
-    if not url.startswith(("s3://", "s3a://")):
+    if not url.startswith(S3):
         store, path = fsspec.core.url_to_fs(url)
         return store, path
     if "@" in url.split("/")[2]:
@@ -266,7 +270,7 @@ def _explained(url: str, writing: bool = False) -> Iterator[None]:
 
 
 def _advice(url: str) -> str:
-    if url.startswith("s3://"):
+    if url.startswith(S3):
         return (
             "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a server other than AWS, "
             "AWS_ENDPOINT_URL, here and on every worker"
