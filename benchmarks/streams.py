@@ -81,7 +81,7 @@ def stream_rate(url: Path | str, field: str, augment: AugmentConfig, batches: in
         modality=field, url=str(url), manifest=Manifest.load(str(url)), observation=field,
         augment=augment, rows_wanted=BATCH * (batches + 4),
     )  # fmt: skip
-    iterator = stream.dataset(0, 1, reads=4).iterator()
+    iterator = stream.dataset(0, 1, ray.get_runtime_context().get_node_id(), reads=4).iterator()
     reader = Reader(stream, lambda: by_ray(iterator, BATCH), 1, 0.0, lambda *_: None)
     return rate(reader, batches)
 

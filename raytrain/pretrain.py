@@ -74,6 +74,10 @@ def pretrain(config: RunConfig, console: Console) -> int:
     from raytrain.training.tracking import Tracker
 
     assert config.name is not None
+
+    def warn(problem: str) -> None:
+        console.print(f"[yellow]{escape(problem)}[/yellow]", highlight=False, soft_wrap=True)
+
     cards = chosen_cards(config)
     labelled, leaked = clean_tasks(config.evaluate, list(cards.values()))
     with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
@@ -86,19 +90,16 @@ def pretrain(config: RunConfig, console: Console) -> int:
         urls = making.result()
     workers, use_gpu = launch.choose_workers(config.scaling, say)
     job = make_job(config, urls, cards, workers)
-    start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite)
+    start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite, warn)
     steps, first = job.total_steps(), start.step if start else 0
     if first >= steps:
         console.print(f"{job.run_url} is complete: {first} steps. For more, raise training.steps")
         return 0
     console.print(_announcement(job, first, steps, use_gpu), highlight=False)
 
-    def warn(problem: str) -> None:
-        console.print(f"[yellow]{escape(problem)}[/yellow]", highlight=False, soft_wrap=True)
-
     for name in leaked:
         console.print(f"{name} is left out of the probes: a modality of this run holds its labels")
-    evaluator = Evaluator(config.evaluate, labelled)
+    evaluator = Evaluator(config.evaluate, labelled, job.run_url, job.resolved)
     tracker = Tracker(config.tracking, job.run_url, config.name, job.resolved, warn)
     status = "FAILED"
     try:

@@ -106,7 +106,8 @@ def stamp(url: str) -> str:
 def remove(url: str) -> None:
     """Delete a file where there is one."""
     if is_local(url):
-        Path(url).unlink(missing_ok=True)
+        with _explained(url, writing=True):
+            Path(url).unlink(missing_ok=True)
     elif size(url) is not None:
         _access(url, lambda store, path: store.rm_file(path))
 
@@ -134,14 +135,12 @@ def cache_dir() -> Path:
 
 def folders(url: str, prefix: str) -> list[str]:
     """Names of the folders in `url` that begin with `prefix`, sorted; [] where there is no url."""
-    if is_local(url) and not Path(url).is_dir():
+    try:
+        listed = _access(url, lambda store, path: store.ls(path, detail=True))
+    except FileNotFoundError:
         return []
-
-    def inside(store: Any, path: str) -> list[str]:
-        return [found[len(path) :].strip("/") for found in store.find(path, withdirs=False)]
-
-    names = [name for name in _access(url, inside) if name.startswith(prefix) and "/" in name]
-    return sorted({name.split("/")[0] for name in names})
+    found = [f["name"].rstrip("/").rpartition("/")[2] for f in listed if f["type"] == "directory"]
+    return sorted(name for name in found if name.startswith(prefix))
 
 
 def files(url: str) -> list[str]:

@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,11 +196,18 @@ class World:
         entry["sha256"] = hashlib.sha256(out.getvalue()).hexdigest()
         (shard.parent / "manifest.json").write_text(json.dumps(manifest))
 
-    def start(self, arguments: list[str], command: str = "pretrain", **environment: str) -> "Run":
-        """`python -m raytrain.COMMAND` in a session of its own, as a shell would start it."""
+    def start(
+        self,
+        arguments: list[str],
+        command: str = "pretrain",
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> "Run":
+        """`python -m raytrain.COMMAND` in a session of its own, as a shell would start it; `within`
+        is a command that starts it in turn."""
         return Run(
             subprocess.Popen(
-                [sys.executable, "-m", f"raytrain.{command}", *arguments],
+                [*within, sys.executable, "-m", f"raytrain.{command}", *arguments],
                 cwd=self.folder,
                 env=self.environment | environment,
                 stdout=subprocess.PIPE,
@@ -228,8 +235,8 @@ class World:
 
     def checkpoint(self, name: str) -> Path:
         """The newest checkpoint of a run."""
-        run = Path(self.storage) / name
-        return run / str(json.loads((run / "latest.json").read_text())["checkpoint"])
+        seals = (Path(self.storage) / name).glob("checkpoint_*/state.json")
+        return max(seals).parent
 
     def checkpoint_of(self, name: str, step: int) -> Path:
         """A file that is there as soon as the checkpoint of a step is complete."""

@@ -14,22 +14,33 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Floors from the top; a module imports from its own floor's package or from floors below.
 FLOORS = (
-    ("pretrain", "tune", "prepare", "evaluate", "embed", "export", "atlas"),
-    ("tuning",),
+    ("pretrain", "tune", "prepare", "evaluate", "embed", "export", "atlas", "doctor"),
+    ("tuning", "checks"),
     ("training",),
     ("bulk", "maps"),
     ("evaluation",),
     ("data", "objective"),
     ("encoders", "batch"),
+    ("sealed",),
     ("geo", "settings", "wheels", "storage", "errors"),
 )
-STRANGERS = ({"data", "objective"}, {"bulk", "maps"})  # side by side, unknown to each other
+STRANGERS = (
+    {"data", "objective"},
+    {"bulk", "maps"},
+    {"tuning", "checks"},
+)  # side by side, unknown to each other
 ONLY_IN = {
     "ray": (
         "data/streams.py",
         "data/reader.py",
         "data/kept.py",
         "bulk/write.py",
+        "checks/collective.py",
+        "checks/doors.py",
+        "checks/machine.py",
+        "checks/nodes.py",
+        "checks/shards.py",
+        "checks/store.py",
         "evaluation/remote.py",
         "training/worker.py",
         "training/launch.py",

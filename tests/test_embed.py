@@ -300,7 +300,7 @@ def test_bad_input_is_named(
         (("--grid", "9", "--output", "s3://b/x.nc"), "NetCDF needs a path of this machine"),
     ):
         assert message in refusal(capsys, XYZ, *out, *arguments)
-    assert "nosuch holds neither latest.json" in refusal(capsys, "nosuch", "--input", csv, *out)
+    assert "nosuch holds neither a checkpoint_…" in refusal(capsys, "nosuch", "--input", csv, *out)
     assert "there is no module `nosuch`" in refusal(capsys, "nosuch:f", "--input", csv, *out)
 
 

@@ -31,8 +31,7 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     land_cover = {"name": "cover", "leaks": ["igbp"], "source": None}
     for seed in (0, 1):
         config = {"location": to_dict(location), "seed": seed, "cards": {"cover": land_cover}}
-        save_location_encoder(f"runs/melt-{seed}/last", config, location.build())
-        Path(f"runs/melt-{seed}/latest.json").write_text('{"checkpoint": "last"}')
+        save_location_encoder(f"runs/melt-{seed}/checkpoint_000300", config, location.build())
     Path("mine.py").write_text("import numpy as np\nencode = lambda lon, lat: np.c_[lat, lat**2]\n")
     spec = ["runs/melt-0", "runs/melt-1", "mine:encode", "output=out", *QUICK, *FEW]
     assert main(spec) == 0
@@ -91,7 +90,7 @@ def test_a_users_csv_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (["tasks=koeppen"], "there is no task `koeppen`; did you mean `koppen`?"),
         (["skip=geo"], "skip: there is no baseline `geo`; there are: label-kNN"),
-        (["runs/nowhere"], "runs/nowhere holds neither latest.json"),
+        (["runs/nowhere"], "runs/nowhere holds neither a checkpoint_…"),
         (["nowhere:encode"], "there is no module `nowhere` here or on PYTHONPATH"),
         (["seed=1"], "did you mean `seeds`?"),
         (["budgets=3"], "a budget of 3 labels is too small for a probe"),

@@ -14,7 +14,6 @@ import raytrain
 from raytrain.encoders.pretrained import load_tower
 from raytrain.export import main
 from raytrain.training import checkpoint
-from raytrain.training.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -23,9 +22,9 @@ def run(tiny_world: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     cards = ",".join(tiny_world.card(name) for name in ("tiles", "words"))
     job = tiny_world.job("mine", f"data.modalities={cards}")
     model = job.build_model()
-    state = Checkpoint(checkpoint.name(job.run_url, 3), 3, {}, 1)
     optimizer = torch.optim.SGD(model.parameters())
-    checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
+    snapshot = checkpoint.snapshot(model, optimizer, 3, {})
+    checkpoint.save(job.run_url, snapshot, job.resolved)
     monkeypatch.chdir(tiny_world.folder)
     return Path(job.run_url)
 
@@ -79,7 +78,7 @@ def test_the_card_of_a_run_holds_its_probes(run: Path, capsys: pytest.CaptureFix
 
 def test_bad_input_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
-        (["nowhere", "--format", "onnx"], "nowhere holds neither latest.json"),
+        (["nowhere", "--format", "onnx"], "nowhere holds neither a checkpoint_…"),
         ([run, "--format", "onnx", "--scores", "a.json"], "--scores goes into the model card"),
         ([run, "--format", "hf-folder", "--scores", "a.json"], "there is no a.json"),
         ([run, "--format", "hf-folder", "--tower", "tiles"], "an hf-folder holds a location enc"),

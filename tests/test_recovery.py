@@ -43,17 +43,29 @@ def assert_equals_whole(world: Any, name: str, since: int = 1) -> None:
     assert world.weights(name) == world.weights("whole")
 
 
-def test_a_worker_is_killed_and_the_run_recovers_by_itself(whole: Any) -> None:
-    run = whole.start(arguments(whole, "lost-worker"))
-    workers = run.wait_for_workers(2)
-    run.wait_for(whole.checkpoint_of("lost-worker", EVERY))
+@pytest.mark.parametrize(
+    ("victim", "notice"),
+    [
+        ("RayTrainWorker", "a worker was lost; training goes on from step"),
+        ("TrainController", "Ray Train's controller was lost; it is started again"),
+    ],
+)
+def test_a_process_is_killed_and_the_run_recovers_by_itself(
+    victim: str, notice: str, whole: Any
+) -> None:
+    run = whole.start(arguments(whole, victim))
+    run.wait_for_workers(2)
+    run.wait_for(whole.checkpoint_of(victim, EVERY))
     time.sleep(0.2)  # some steps more, which will be repeated
-    workers[0].kill()
+    run.workers()[1].suspend()  # one that straggles is waited for
+    time.sleep(1)
+    run.workers()[1].resume()
+    run.workers(victim)[0].kill()
     status, said = run.finish()
     assert status == 0, said
-    assert "a worker was lost; training goes on from step" in said
+    assert notice in said
     assert "Traceback" not in said
-    assert_equals_whole(whole, "lost-worker")
+    assert_equals_whole(whole, victim)
 
 
 def test_a_run_that_was_killed_and_then_stopped_goes_on(whole: Any) -> None:

@@ -211,7 +211,8 @@ def test_trials_of_several_workers(tiny_world: Any) -> None:
     assert 0 < bad["steps"] < 40
     assert good["score"] > bad["score"]
     checkpoint = Path(good["folder"], good["name"], "checkpoint_000040", "state.json")
-    assert json.loads(checkpoint.read_text())["workers"] == 2
+    for position in json.loads(checkpoint.read_text())["positions"].values():
+        assert [workers for workers, _ in position] == [2]
 
 
 def test_several_seeds_are_one_trial(tiny_world: Any) -> None:

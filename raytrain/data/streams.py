@@ -1,13 +1,12 @@
 """Streams: one modality's shards as an endless, shuffled, resumable sequence of pairs.
 
 The shards of a modality are visited epoch after epoch, in an order drawn from (seed, epoch), and
-the rows of a visit in an order drawn from (seed, epoch, shard). Rank r of W makes the visits
-r, r + W, r + 2W, …, so that nothing is dropped where an epoch ends, and a position in the stream is
-a single number: the rows that each rank has taken since the run began.
+the rows of a visit in an order drawn from (seed, epoch, shard). Ranks share the visits.
 
 This module runs in Ray Data's read tasks, which would spend seconds on importing torch.
 """
 
+import itertools
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +20,13 @@ from numpy.typing import NDArray
 from ray.data import DataIterator, Datasource, ReadTask
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockAccessor, BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raytrain import storage
 from raytrain.data.augment import AugmentConfig, augmented, centred
 from raytrain.data.kept import Kept, rows_of
 from raytrain.data.shards import Field, Manifest, Shard, ShardError, read_shard
+from raytrain.data.visits import Position, Visit, dealt
 
 LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
 Columns = dict[str, NDArray[Any]]
@@ -33,20 +34,6 @@ Columns = dict[str, NDArray[Any]]
 BLOCK_BYTES = 8_000_000
 ROUND_S = 0.1
 READS_PER_CPU = 2  # a short one ends long before the next is begun, in ROUND_S
-CPUS_PER_READ = 0.01  # the number of reads is bounded a stream: none can starve another of CPUs
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A shard to read in an epoch, from its row number `skip` in that epoch's order on."""
-
-    shard: Shard
-    epoch: int
-    skip: int
-
-    @property
-    def rows(self) -> int:
-        return self.shard.samples - self.skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +50,8 @@ class Stream:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
     verify: bool = True
-    rows_done: int = 0  # taken by each rank before this start
-    rows_wanted: int = 0  # by each rank, from here to the end of the run
+    position: Position = ()  # where it begins
+    rows_wanted: int = 0  # by all ranks, from here to the end of the run
     kept: Kept = field(default_factory=dict)
 
     @property
@@ -81,18 +68,15 @@ class Stream:
         return storage.join(self.url, shard.name)
 
     def visits(self, rank: int, world: int) -> Iterator[Visit]:
-        """The visits of one rank from `rows_done` on, endless."""
-        shards, skip = self.manifest.shards_of("train"), self.rows_done
-        number, epoch, order = rank, -1, np.arange(0)
-        while True:
-            if number // len(shards) != epoch:
-                epoch = number // len(shards)
-                order = self._rng(epoch).permutation(len(shards))
-            shard = shards[order[number % len(shards)]]
-            if skip < shard.samples:
-                yield Visit(shard, epoch, skip)
-            skip = max(0, skip - shard.samples)
-            number += world
+        """The visits of one rank from `position` on, endless."""
+        return dealt(self._visits(), self.position, rank, world)
+
+    def _visits(self) -> Iterator[Visit]:
+        """Every shard, epoch after epoch, endless."""
+        shards = self.manifest.shards_of("train")
+        for epoch in itertools.count():
+            for number in self._rng(epoch).permutation(len(shards)):
+                yield Visit(shards[number], epoch)
 
     def read(self, visit: Visit) -> Columns:
         """The rows of a visit, augmented. The place of a row that cannot be used is taken by
@@ -141,14 +125,14 @@ class Stream:
             OBSERVATION: observation,
         }
 
-    def dataset(self, rank: int, world: int, reads: int = 1) -> ray.data.Dataset:
+    def dataset(self, rank: int, world: int, node: str, reads: int = 1) -> ray.data.Dataset:
         """The rank's stream as a Ray Dataset, long enough for `rows_wanted`, which reads so many
-        shards at a time."""
+        shards at a time, on the node of that id, where nothing then travels between nodes."""
         chosen, rows = [], 0
         for visit in self.visits(rank, world):
             chosen.append(visit)
             rows += visit.rows
-            if rows >= self.rows_wanted:
+            if rows * world >= self.rows_wanted:
                 break
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True  # else batches come as tasks end
@@ -159,8 +143,11 @@ class Stream:
         return ray.data.read_datasource(
             _Visits(self, chosen),
             override_num_blocks=len(chosen),
-            num_cpus=CPUS_PER_READ,
+            # Of its CPUs Ray Data shares among all streams of all workers what the workers leave,
+            # in whole ones: on many workers it is none, and reads that ask for one would starve.
+            num_cpus=0,
             concurrency=reads,
+            ray_remote_args={"scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)},
         )
 
     def _rows(
@@ -256,7 +243,7 @@ class StreamPerRank(ray.train.DataConfig):  # type: ignore[misc]
 
         return [
             {
-                name: s.dataset(rank, world_size, reads(node)).iterator()
+                name: s.dataset(rank, world_size, node, reads(node)).iterator()
                 for name, s in datasets.items()
             }
             for rank, node in enumerate(worker_node_ids)

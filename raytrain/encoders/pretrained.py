@@ -1,6 +1,7 @@
 """Trained location encoders, to ask about any place. Needs neither Ray nor the training code."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -13,7 +14,7 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from raytrain import storage
+from raytrain import sealed, storage
 from raytrain.encoders import geoclip
 from raytrain.encoders.location import LocationEncoder, LocationEncoderConfig
 from raytrain.encoders.modality import FieldSpec, Tower, TowerConfig
@@ -29,7 +30,8 @@ from raytrain.encoders.weights import (
 from raytrain.geo import as_lonlat
 from raytrain.settings import build
 
-CONFIG, WEIGHTS, LATEST = "config.json", "location_encoder.safetensors", "latest.json"
+CONFIG, WEIGHTS = "config.json", "location_encoder.safetensors"
+CHECKPOINT = "checkpoint_"  # what the folders of a run's checkpoints begin with
 HF_WEIGHTS = "model.safetensors"  # as Hugging Face names them
 METADATA = "raytrain"  # the key of a file's settings in its metadata
 
@@ -120,13 +122,26 @@ def load_tower(url: str | PathLike[str]) -> tuple[Tower, TowerSettings]:
     return tower.eval(), settings
 
 
+def newest_checkpoint(run_url: str) -> str | None:
+    """The folder of a run's newest complete checkpoint; None where there is none. Warns of damaged
+    ones that are passed over; raises WeightsError where all are."""
+    try:
+        found = sealed.newest(run_url, CHECKPOINT, warnings.warn)
+    except sealed.SealError as error:
+        raise WeightsError(f"{error}. Resume the run to write another") from None
+    return found.url if found else None
+
+
 def save_location_encoder(
-    folder: str | PathLike[str], config: Mapping[str, Any], encoder: LocationEncoder
+    folder: str | PathLike[str],
+    config: Mapping[str, Any],
+    encoder: LocationEncoder,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what `load` reads into a folder, path or URL: weights, and a run's resolved settings,
-    of which "location" are the encoder's."""
-    storage.write(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
-    storage.write(f"{folder}/{WEIGHTS}", location_weights(encoder))
+    """Write what `load` reads into a folder, path or URL: weights, a run's resolved settings, of
+    which "location" are the encoder's, and a seal that also says what `about` holds."""
+    text = (json.dumps(config, indent=2) + "\n").encode()
+    sealed.write(str(folder), {CONFIG: text, WEIGHTS: location_weights(encoder)}, about or {})
 
 
 def location_weights(encoder: nn.Module) -> bytes:
@@ -187,22 +202,20 @@ def _find_weights(url: str) -> str:
     A checkpoint has a model.safetensors too, for its towers.
     """
     if _exists(f"{url}/{WEIGHTS}"):
+        _, fault = sealed.inspect(url) if sealed.is_sealed(url) else ({}, None)
+        if fault is not None:
+            raise WeightsError(f"{url} {fault}; give the folder of an older checkpoint")
         return f"{url}/{WEIGHTS}"
-    if not _exists(f"{url}/{LATEST}"):
-        if _exists(f"{url}/{HF_WEIGHTS}"):
-            return f"{url}/{HF_WEIGHTS}"
-        raise WeightsError(
-            f"{url} holds neither {LATEST}, which a run has from its first checkpoint on, nor "
-            f"{WEIGHTS}, which a checkpoint has, nor {HF_WEIGHTS}, which an export has; "
-            "give the folder of a run or of a checkpoint, an exported one, or a .ckpt file"
-        )
-    name = _parsed(read_bytes(f"{url}/{LATEST}"), f"{url}/{LATEST}").get("checkpoint")
-    if not name or not _exists(f"{url}/{name}/{WEIGHTS}"):
-        raise WeightsError(
-            f"{url}: {LATEST} names the checkpoint {name}, which has no {WEIGHTS}; "
-            "resume the run to write another, or give the folder of an older checkpoint"
-        )
-    return f"{url}/{name}/{WEIGHTS}"
+    newest = newest_checkpoint(url)
+    if newest is not None:
+        return f"{newest}/{WEIGHTS}"
+    if _exists(f"{url}/{HF_WEIGHTS}"):
+        return f"{url}/{HF_WEIGHTS}"
+    raise WeightsError(
+        f"{url} holds neither a {CHECKPOINT}…, which a run has from its first checkpoint on, nor "
+        f"{WEIGHTS}, which a checkpoint has, nor {HF_WEIGHTS}, which an export has; "
+        "give the folder of a run or of a checkpoint, an exported one, or a .ckpt file"
+    )
 
 
 def _exists(url: str) -> bool:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from raytrain import storage
 from raytrain.encoders.location import LocationEncoderConfig
-from raytrain.encoders.pretrained import LATEST, load
+from raytrain.encoders.pretrained import load, newest_checkpoint
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines
 from raytrain.evaluation.baselines import LabelBaseline
@@ -164,7 +163,7 @@ def _named(spec: str) -> tuple[Row, Tree | None]:
         learned=encoder.learned,
         config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
-        run_url=spec if storage.size(f"{spec}/{LATEST}") is not None else None,
+        run_url=spec if newest_checkpoint(spec) else None,
     ), encoder.config.get("location")
 
 

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from raytrain.objective.collectives import gather_rows, world
 
 Direction = Literal["both", "observation_to_location", "location_to_observation"]
 Negatives = Literal["asymmetric", "batch", "modality"]
+
+TILE = 2**24  # 64 MB of float32
 
 
 def info_nce(
@@ -25,11 +28,26 @@ def info_nce(
 
     The positive of anchor i is candidate `own + i`. Rows must have unit length. The value is this
     rank's share: averaged over ranks, as DDP averages gradients, it equals the loss of the whole
-    batch on one device (InfoNCE, van den Oord et al. 2018, arXiv 1807.03748).
+    batch on one device (InfoNCE, van den Oord et al. 2018, arXiv 1807.03748). At most TILE
+    similarities are in memory at a time; where there are more, the gradient computes them anew.
     """
+    rows = max(1, TILE // len(candidates))
+    if len(anchor) <= rows:
+        return _cross_entropy(anchor, candidates, own, logit_scale) / len(anchor)
+    tiles = [
+        checkpoint(
+            _cross_entropy, tile, candidates, own + i * rows, logit_scale, use_reentrant=False
+        )
+        for i, tile in enumerate(torch.split(anchor, rows))
+    ]
+    return torch.stack(tiles).sum() / len(anchor)
+
+
+def _cross_entropy(anchor: Tensor, candidates: Tensor, own: int, logit_scale: Tensor) -> Tensor:
+    """The sum over anchors."""
     logits = logit_scale * anchor @ candidates.T
     positive = torch.arange(own, own + len(anchor), device=anchor.device)
-    return F.cross_entropy(logits, positive)
+    return F.cross_entropy(logits, positive, reduction="sum")
 
 
 @dataclass(frozen=True)

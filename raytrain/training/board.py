@@ -11,13 +11,17 @@ class Board:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.stop = self.begun = False
+        self.stop = False
+        self.workers: int | None = None
 
-    def begin(self, step: int) -> None:
-        """Training begins behind `step`: more than once where workers were lost."""
-        if self.begun:
-            self.records.append({"notice": f"a worker was lost; training goes on from step {step}"})
-        self.begun = True
+    def begin(self, step: int, workers: int) -> None:
+        """Training begins behind `step`: more than once where workers were lost, or came."""
+        if self.workers is not None:
+            happened = "workers came" if workers > self.workers else "a worker was lost"
+            now = "" if workers == self.workers else f" with {workers} in place of {self.workers}"
+            notice = f"{happened}; training goes on from step {step}{now}"
+            self.records.append({"notice": notice})
+        self.workers = workers
 
     def put(self, record: Record) -> bool:
         """Leave a record; the answer is whether to stop."""

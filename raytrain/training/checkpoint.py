@@ -1,38 +1,43 @@
-"""Checkpoints: a run's whole state in a folder, complete from the moment `latest.json` names it.
+"""Checkpoints: a run's whole state in a sealed folder, which is complete or does not count.
 
-<run>/latest.json                   {"checkpoint": "checkpoint_000700", "step": 700}
 <run>/checkpoint_000700/
     location_encoder.safetensors    what raytrain.load reads, with
     config.json                     the resolved settings
     model.safetensors               towers, heads, logit scale
     optimizer.pt                    read with weights_only=True
-    state.json                      step, rows that each rank has taken of every stream
+    state.json                      the seal: step, stream positions, checksums of the others
 """
 
+import copy
 import io
 import json
 import pickle
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
-from raytrain import storage
+from raytrain import sealed, storage
 from raytrain.data.cards import Card
 from raytrain.data.manifest import Manifest
+from raytrain.data.visits import Position
 from raytrain.encoders.modality import TimmConfig, Tower
-from raytrain.encoders.pretrained import CONFIG, LATEST, TowerSettings, save_location_encoder
+from raytrain.encoders.pretrained import CHECKPOINT, CONFIG, WEIGHTS, TowerSettings
 from raytrain.encoders.weights import load_exactly, read_weights
 from raytrain.errors import UserError
 from raytrain.objective.model import Model
 from raytrain.settings import Tree, build, differences, flat, redacted
 
-PREFIX, MODEL = "checkpoint_", "model.safetensors"
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.pt"
+LOCATION = "location."  # what the names of the location encoder's weights begin with in a Model
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is incomplete or belongs to another run."""
+    """A checkpoint that cannot be read or belongs to another run."""
 
 
 @dataclass(frozen=True)
@@ -41,56 +46,97 @@ class Checkpoint:
 
     url: str
     step: int
-    rows_done: dict[str, int]
-    workers: int
+    positions: dict[str, Position]
 
 
-def save(
-    run_url: str, model: Model, optimizer: torch.optim.Optimizer, resolved: Tree, state: Checkpoint
-) -> None:
-    """Write the checkpoint of `state.step`, then point latest.json to it."""
-    save_location_encoder(state.url, resolved, model.location)
-    rest = {k: v for k, v in model.state_dict().items() if not k.startswith("location.")}
-    weights = {name: value.detach().cpu().contiguous() for name, value in rest.items()}
-    storage.write(f"{state.url}/{MODEL}", safetensors.torch.save(weights))
+@dataclass(frozen=True)
+class Snapshot:
+    """A run's whole state after a step, on the CPU: training may go on while it is written."""
+
+    step: int
+    positions: dict[str, Position]
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+def snapshot(
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    positions: Mapping[str, Position],
+) -> Snapshot:
+    """Copy what a checkpoint holds."""
+    state = optimizer.state_dict()
+    return Snapshot(
+        step,
+        dict(positions),
+        {name: _copied(value) for name, value in model.state_dict().items()},
+        {
+            "state": {
+                number: {k: _copied(v) if isinstance(v, Tensor) else v for k, v in values.items()}
+                for number, values in state["state"].items()
+            },
+            "param_groups": copy.deepcopy(state["param_groups"]),
+        },
+    )
+
+
+def save(run_url: str, snapshot: Snapshot, resolved: Tree) -> Checkpoint:
+    """Write the checkpoint of a snapshot. Raises StorageError; what was written then does not count
+    and is passed over."""
+    location = {k: v for k, v in snapshot.weights.items() if k.startswith(LOCATION)}
+    rest = {k: v for k, v in snapshot.weights.items() if k not in location}
     buffer = io.BytesIO()
-    torch.save(optimizer.state_dict(), buffer)
-    storage.write(f"{state.url}/optimizer.pt", buffer.getvalue())
-    progress = {"step": state.step, "rows_done": state.rows_done, "workers": state.workers}
-    storage.write(f"{state.url}/state.json", json.dumps(progress).encode())
-    newest = {"checkpoint": state.url.rpartition("/")[2], "step": state.step}
-    storage.write(f"{run_url}/{LATEST}", json.dumps(newest).encode())
+    torch.save(snapshot.optimizer, buffer)
+    files = {
+        CONFIG: (json.dumps(resolved, indent=2) + "\n").encode(),
+        WEIGHTS: safetensors.torch.save({k.removeprefix(LOCATION): v for k, v in location.items()}),
+        MODEL: safetensors.torch.save(rest),
+        OPTIMIZER: buffer.getvalue(),
+    }
+    saved = Checkpoint(name(run_url, snapshot.step), snapshot.step, snapshot.positions)
+    sealed.write(saved.url, files, {"step": saved.step, "positions": saved.positions})
+    return saved
 
 
 def name(run_url: str, step: int) -> str:
     """The folder of the checkpoint after `step` steps."""
-    return f"{run_url}/{PREFIX}{step:06d}"
+    return f"{run_url}/{CHECKPOINT}{step:06d}"
 
 
-def latest(run_url: str) -> Checkpoint | None:
-    """The newest complete checkpoint of a run, or None before the first."""
-    if storage.size(f"{run_url}/{LATEST}") is None:
+def latest(run_url: str, say: Callable[[str], object] = warnings.warn) -> Checkpoint | None:
+    """The newest checkpoint of a run that is complete and has its checksums, or None before the
+    first. `say` hears of others that are passed over.
+
+    Raises CheckpointError where there are checkpoints and none is good.
+    """
+    try:
+        found = sealed.newest(run_url, CHECKPOINT, say)
+    except sealed.SealError as error:
+        raise CheckpointError(f"{error}. Start the run anew with overwrite=true") from None
+    if found is None:
         return None
-    url = f"{run_url}/{_json(f'{run_url}/{LATEST}', 'checkpoint')['checkpoint']}"
-    state = _json(f"{url}/state.json", "step", "rows_done", "workers")
-    return Checkpoint(url, state["step"], state["rows_done"], state["workers"])
+    positions = {
+        name: tuple((workers, rows) for workers, rows in position)
+        for name, position in found.about["positions"].items()
+    }
+    return Checkpoint(found.url, found.about["step"], positions)
 
 
 def restore(checkpoint: Checkpoint, model: Model, optimizer: torch.optim.Optimizer | None) -> None:
     """Load weights and, if given, the optimizer's state. Raises WeightsError, CheckpointError."""
-    location = f"{checkpoint.url}/location_encoder.safetensors"
-    rest = f"{checkpoint.url}/{MODEL}"
-    weights = {f"location.{k}": v for k, v in read_weights(location).items()}
-    load_exactly(model, weights | read_weights(rest), checkpoint.url)
+    location = read_weights(f"{checkpoint.url}/{WEIGHTS}")
+    weights = {f"{LOCATION}{k}": v for k, v in location.items()}
+    load_exactly(model, weights | read_weights(f"{checkpoint.url}/{MODEL}"), checkpoint.url)
     if optimizer is not None:
         try:
-            content = io.BytesIO(storage.read(f"{checkpoint.url}/optimizer.pt"))
+            content = io.BytesIO(storage.read(f"{checkpoint.url}/{OPTIMIZER}"))
             # Not to the GPU that wrote it: it may be elsewhere. The optimizer moves its state.
             optimizer.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
         except (pickle.UnpicklingError, OSError, ValueError, RuntimeError, EOFError) as error:
             reason = "no plain tensors" if isinstance(error, pickle.UnpicklingError) else error
             raise CheckpointError(
-                f"{checkpoint.url}/optimizer.pt cannot be read ({reason}). Start anew with another "
+                f"{checkpoint.url}/{OPTIMIZER} cannot be read ({reason}). Start anew with another "
                 "name=… or overwrite=true"
             ) from None
 
@@ -133,19 +179,24 @@ def load_tower(url: str, modality: str) -> tuple[Tower, TowerSettings]:
 
 
 def prune(run_url: str, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
-    for folder in storage.folders(run_url, PREFIX)[:-keep]:
-        storage.remove_folder(f"{run_url}/{folder}")
+    """Delete all but the newest `keep` checkpoints, with older ones that were not completed."""
+    folders = sealed.oldest_first(run_url, CHECKPOINT)
+    complete = [name for name in folders if sealed.is_sealed(f"{run_url}/{name}")]
+    for name in folders[: folders.index(complete[-1])] if complete else []:
+        if name not in complete[-keep:]:
+            storage.remove_folder(f"{run_url}/{name}")
 
 
-def resume_point(run_url: str, resolved: Tree, overwrite: bool) -> Checkpoint | None:
+def resume_point(
+    run_url: str, resolved: Tree, overwrite: bool, say: Callable[[str], object] = warnings.warn
+) -> Checkpoint | None:
     """Where a run of this name goes on; None where it starts. Leaves the settings in config.json.
 
     Raises CheckpointError when the run was begun with other settings than those that may change.
     """
     if overwrite:
         storage.remove_folder(run_url)
-    start = latest(run_url)
+    start = latest(run_url, say)
     if start is not None:
         before = _fixed(_json(f"{start.url}/{CONFIG}"))
         if changed := differences(before, _fixed(resolved)):
@@ -170,6 +221,10 @@ def _fixed(resolved: Tree) -> dict[str, Any]:
     return {k: v for k, v in flat(resolved).items() if not k.startswith(MAY_CHANGE)}
 
 
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
 def _json(url: str, *keys: str) -> dict[str, Any]:
     """A JSON object that has the keys."""
     try:
@@ -177,8 +232,5 @@ def _json(url: str, *keys: str) -> dict[str, Any]:
         if not isinstance(content, dict) or not content.keys() >= {*keys}:
             raise ValueError(f"it does not hold {', '.join(keys) or 'settings'}")
     except (FileNotFoundError, ValueError) as error:
-        raise CheckpointError(
-            f"{url} cannot be read ({error}); the checkpoint is incomplete. Point latest.json of "
-            "the run to an older one, or start anew with overwrite=true"
-        ) from None
+        raise CheckpointError(f"{url} cannot be read ({error})") from None
     return content

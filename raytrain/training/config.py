@@ -60,10 +60,15 @@ class TrainingConfig:
 class ScalingConfig:
     """Ray workers. `workers: null` is one per GPU of the cluster, or one on CPUs.
 
+    With `min_workers` a run begins, and after a loss goes on, with fewer where there is no room for
+    all, and takes more in as room comes (looked for every `grow_seconds`). A step stays what it is:
+    fewer workers share the batch among them.
     On a cluster that has no room for them, the run waits `wait_minutes` for nodes to come.
     """
 
     workers: int | None = None
+    min_workers: int | None = None
+    grow_seconds: float = 60.0
     gpu: bool | None = None
     cpus_per_worker: float = 1.0
     threads_per_worker: int | None = None

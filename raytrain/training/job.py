@@ -1,7 +1,7 @@
 """A job: a run's settings with what its cards and manifests say, checked before it starts."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from raytrain.data.cards import Card, load_cards
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import check_shards
 from raytrain.data.streams import Stream
+from raytrain.data.visits import Position, rows_taken
 from raytrain.encoders.modality import FieldSpec
 from raytrain.errors import UserError
 from raytrain.objective.methods import Step
@@ -27,32 +28,39 @@ class Job:
     run_url: str  # absolute: workers run in folders of their own
     cards: dict[str, Card]
     streams: dict[str, Stream]
-    workers: int
+    workers: int  # the most, where scaling.min_workers allows fewer
 
     @property
     def resolved(self) -> Tree:
         """All settings and cards, as they are saved with checkpoints and logged."""
         return {**to_dict(self.config), "cards": {n: _portable(c) for n, c in self.cards.items()}}
 
-    def rows(self, modality: str) -> int:
-        """Pairs of a modality that one worker takes in a step that it is active in."""
+    def batch(self, modality: str) -> int:
+        """Pairs of a modality, over all workers, in a step that it is active in."""
         training = self.config.training
-        if modality not in training.places and training.batch_per_worker is not None:
-            return training.batch_per_worker
-        shared = training.pairs and training.pairs / self.config.method.together(len(self.streams))
-        batch = training.places.get(modality, shared or training.batch)
-        if batch % self.workers:
-            setting = "pairs" if shared else "batch"
+        if modality in training.places:
+            return training.places[modality]
+        if training.batch_per_worker is not None:
+            return training.batch_per_worker * self.workers
+        if training.pairs is None:
+            return training.batch
+        shared, rest = divmod(training.pairs, self.config.method.together(len(self.streams)))
+        if rest:
             raise UserError(
-                f"a batch of {batch:g} {modality} pairs cannot be shared evenly by {self.workers} "
-                f"workers; change training.{setting}, training.places or scaling.workers"
+                f"{training.pairs} pairs a step cannot be shared evenly by the modalities of a "
+                "step; change training.pairs"
             )
-        return int(batch) // self.workers
+        return shared
+
+    def rows(self, modality: str, workers: int | None = None) -> int:
+        """Of these, those of one worker. Fewer `workers` than the most take more each; what cannot
+        be shared evenly by them, less than a pair a worker, they leave for the next step."""
+        return self.batch(modality) // (workers or self.workers)
 
     def schedule(self) -> Iterator[Step]:
-        """The steps of the run, from the first."""
+        """The steps of the run, from the first; the same for any number of workers."""
         samples = {name: stream.samples for name, stream in self.streams.items()}
-        batches = {name: self.rows(name) * self.workers for name in self.streams}
+        batches = {name: self.batch(name) for name in self.streams}
         endless = self.config.method.schedule(samples, batches)
         epochs = self.config.training.epochs
         if epochs is None:
@@ -63,7 +71,7 @@ class Job:
         """Steps of the whole run."""
         return sum(1 for _ in self.schedule())
 
-    def streams_from(self, rows_done: dict[str, int]) -> dict[str, Stream]:
+    def streams_from(self, start: Mapping[str, Position]) -> dict[str, Stream]:
         """The streams at the positions of a checkpoint, each as long as the run still needs."""
         steps = dict.fromkeys(self.streams, 0)
         for step in self.schedule():
@@ -72,8 +80,8 @@ class Job:
         return {
             name: replace(
                 stream,
-                rows_done=rows_done.get(name, 0),
-                rows_wanted=max(1, steps[name] * self.rows(name) - rows_done.get(name, 0)),
+                position=start.get(name, ()),
+                rows_wanted=steps[name] * self.batch(name) - rows_taken(start.get(name, ())),
             )
             for name, stream in self.streams.items()
         }
@@ -103,7 +111,12 @@ def make_job(config: RunConfig, urls: dict[str, str], cards: dict[str, Card], wo
     url = storage.absolute(f"{config.storage.rstrip('/')}/{config.name}")
     job = Job(config=config, run_url=url, cards=cards, streams=streams, workers=workers)
     for name, stream in streams.items():
-        batch = job.rows(name) * workers
+        batch = job.batch(name)
+        if batch % workers:
+            raise UserError(
+                f"a batch of {batch} {name} pairs cannot be shared evenly by {workers} workers; "
+                "change training.batch, training.pairs, training.places or scaling.workers"
+            )
         if stream.samples < batch:
             raise UserError(
                 f"{name} has {stream.samples:,} training places in {stream.url}, fewer than a "

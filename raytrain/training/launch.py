@@ -79,12 +79,17 @@ def choose_workers(
     gpus = int(ray.cluster_resources().get("GPU", 0))
     use_gpu = gpus > 0 if scaling.gpu is None else scaling.gpu
     workers = scaling.workers or (gpus if use_gpu else 1) or 1
-    if (lack := _lack(scaling, workers, use_gpu)) is None:
+    needed = scaling.min_workers or workers
+    if needed > workers:
+        raise UserError(
+            f"scaling.min_workers={needed} is more than the {workers} of scaling.workers"
+        )
+    if (lack := _lack(scaling, needed, use_gpu)) is None:
         return workers, use_gpu
     problem, advice = lack
     if say is not None and scaling.wait_minutes > 0:
         say(f"{problem}; waiting up to {scaling.wait_minutes:g} minutes for nodes")
-        if _nodes_come(scaling, workers, use_gpu):
+        if _nodes_come(scaling, needed, use_gpu):
             return workers, use_gpu
     raise UserError(f"{problem}; {advice}")
 
@@ -105,13 +110,14 @@ def _lack(scaling: ScalingConfig, workers: int, use_gpu: bool) -> tuple[str, str
 
 def _nodes_come(scaling: ScalingConfig, workers: int, use_gpu: bool) -> bool:
     """Ask for the room of the run, which an autoscaler starts nodes for, and wait for it."""
-    wanted = placement_group([_resources(scaling, use_gpu)] * workers)
+    wanted = placement_group([resources(scaling, use_gpu)] * workers)
     come = bool(wanted.wait(scaling.wait_minutes * 60))
     remove_placement_group(wanted)
     return come
 
 
-def _resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+def resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+    """What Ray holds free for each worker."""
     return {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
@@ -119,19 +125,37 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     """Run the job to its end; returns the outcome of training.loop.train.
 
     `on_records` gets the workers' records as they come. Ctrl-C asks the workers for a checkpoint
-    and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
-    from the last checkpoint. Raises UserError for bad input that a worker met.
+    and an early end. Workers, and Ray Train's controller, are started again up to
+    scaling.max_failures times; training goes on from the last checkpoint. Raises UserError for bad
+    input that a worker met.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    controllers, limit = 0, job.config.scaling.max_failures
+    while True:
+        fit = _Fit(_trainer(job, use_gpu, board))
+        fit.start()
+        _follow(fit, board, on_records)
+        if isinstance(fit.error, RayActorError) and (controllers < limit or limit == -1):
+            controllers += 1
+            on_records([{"notice": "Ray Train's controller was lost; it is started again"}])
+            continue
+        if fit.error is not None:
+            raise _explained(fit.error)
+        assert fit.outcome is not None
+        return fit.outcome
+
+
+def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
     scaling = job.config.scaling
-    trainer = TorchTrainer(
+    return TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=job.workers,
+            num_workers=(scaling.min_workers, job.workers) if scaling.min_workers else job.workers,
+            elastic_resize_monitor_interval_s=scaling.grow_seconds,
             use_gpu=use_gpu,
-            resources_per_worker=_resources(scaling, use_gpu),
+            resources_per_worker=resources(scaling, use_gpu),
         ),
         datasets={name: _Positioned(job, name) for name in job.streams},
         dataset_config=StreamPerRank(scaling.cpus_per_worker),
@@ -141,8 +165,10 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
         ),
     )
-    fit = _Fit(trainer)
-    fit.start()
+
+
+def _follow(fit: "_Fit", board: Any, on_records: Callable[[list[Record]], None]) -> None:
+    """Hand records on, and hear Ctrl-C, until the fit has ended."""
     while not fit.ended.is_set():
         try:
             fit.ended.wait(POLL_S)  # join() takes a thread that Ctrl-C interrupts it at for ended
@@ -158,10 +184,6 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
             fit.ended.wait()
             raise
     on_records(_taken(board))
-    if fit.error is not None:
-        raise _explained(fit.error)
-    assert fit.outcome is not None
-    return fit.outcome
 
 
 class _Positioned:
@@ -172,7 +194,7 @@ class _Positioned:
 
     def __call__(self) -> Stream:
         start = checkpoint.latest(self.job.run_url)
-        return self.job.streams_from(start.rows_done if start else {})[self.name]
+        return self.job.streams_from(start.positions if start else {})[self.name]
 
 
 class _Fit(threading.Thread):

@@ -1,5 +1,6 @@
 """The training loop: one for every method, on one device or under DDP, with or without Ray."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raytrain.batch import Pairs
+from raytrain.data.visits import Position, further
 from raytrain.encoders.pretrained import location_weights
 from raytrain.objective.collectives import world
 from raytrain.objective.model import Model, Outputs, mean_over_ranks
@@ -19,6 +21,7 @@ from raytrain.training.checkpoint import Checkpoint
 from raytrain.training.job import Job
 from raytrain.training.meter import Meter
 from raytrain.training.optim import build_optimizer, learning_rate
+from raytrain.training.saver import Saver
 from raytrain.training.validation import Validation
 
 
@@ -28,21 +31,30 @@ def train(
     device: torch.device,
     start: Checkpoint | None = None,
     report: Callable[[Record], bool] = lambda _: False,
+    in_danger: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Train from `start` (None: from the first step) to the end of the schedule.
 
     `streams` begin at the positions of `start`. On rank 0 `report` gets a record every log_every
     steps and answers whether to stop; the run then ends early with a checkpoint, as it does at its
-    end. Returns the last validation and the step that was reached.
+    end. After a step of which `in_danger` is true there is a checkpoint too. Returns the last
+    validation and the step that was reached.
     """
     config, steps = job.config, job.total_steps()
     every, (rank, ranks) = config.training, world()
+    parts = math.ceil(every.accumulate * job.workers / ranks)  # fewer workers have more rows each
     model = job.build_model().to(device)
     optimizer = build_optimizer(model, config.optim)
-    first, rows_done = 0, dict.fromkeys(job.streams, 0)
+    first, positions = 0, dict[str, Position]()
     if start is not None:
         checkpoint.restore(start, model, optimizer)
-        first, rows_done = start.step, dict(start.rows_done)
+        first, positions = start.step, dict(start.positions)
+    saver = Saver(
+        job.run_url,
+        redacted(job.resolved),
+        every.keep_checkpoints,
+        say=lambda problem: report({"notice": problem}),
+    )
     parallel = _parallel(model, device, some_unused=config.method.kind == "salt")
     validation, outcome = Validation(job, device), {}
     dtype = _dtype(config.training.precision, device)
@@ -50,8 +62,8 @@ def train(
     for number, step in enumerate(islice(job.schedule(), first, None), first + 1):
         with meter.waiting():
             batch = {name: next(streams[name]) for name in step.modalities}
-        seed = ((config.seed * 1_000_003 + number) * ranks + rank) * every.accumulate
-        loss, outputs = backward(parallel, batch, every.accumulate, dtype, seed)
+        seed = ((config.seed * 1_000_003 + number) * ranks + rank) * parts
+        loss, outputs = backward(parallel, batch, parts, dtype, seed)
         norm = _clip(model, config.optim.grad_clip)
         rate = learning_rate(config.optim, number, steps)
         for group in optimizer.param_groups:
@@ -60,8 +72,9 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         model.clamp_logit_scale()
         for name, pairs in batch.items():
-            rows_done[name] += len(pairs.lonlat_deg)
-            meter.pairs += len(pairs.lonlat_deg) * ranks
+            rows = len(pairs.lonlat_deg)
+            positions[name] = further(positions.get(name, ()), ranks, rows)
+            meter.pairs += rows * ranks
         ending = number == steps
         if ending or number == first + 1 or number % every.log_every == 0:
             means = mean_over_ranks(
@@ -76,13 +89,11 @@ def train(
             report({"step": number, **outcome})
         if rank == 0 and config.evaluate.due(number):
             report({"step": number, "encoder": location_weights(model.location)})
-        if rank == 0 and (ending or number % every.checkpoint_every == 0):
-            url = checkpoint.name(job.run_url, number)
-            state = Checkpoint(url, number, rows_done, ranks)
-            checkpoint.save(job.run_url, model, optimizer, redacted(job.resolved), state)
-            checkpoint.prune(job.run_url, every.keep_checkpoints)
+        if rank == 0 and (ending or in_danger() or number % every.checkpoint_every == 0):
+            saver.save(checkpoint.snapshot(model, optimizer, number, positions))
         if ending:
             break
+    saver.finish()
     return {"step": number, "validation": outcome}
 
 

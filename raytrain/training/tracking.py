@@ -7,16 +7,18 @@ and a run has one writer, which sets its final state.
 import json
 import logging
 import os
+import sqlite3
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from raytrain import storage
+from raytrain.errors import UserError
 from raytrain.settings import Tree, flat, redacted
 from raytrain.storage import StorageError
 from raytrain.training.config import TrackingConfig
@@ -123,14 +125,9 @@ class Tracker:
             self.say(self.problem)
 
     def _start(self) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import mlflow
+        mlflow = _imported()
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.config.uri)
         _make_whole(str(self.config.uri))
         self._client = mlflow.MlflowClient(self.config.uri)
@@ -180,13 +177,53 @@ class Tracker:
         return lines
 
 
+def reach(config: TrackingConfig) -> str:
+    """What MLflow says of the experiment, in words; nothing is made or changed. Raises UserError
+    where it cannot be used."""
+    uri = str(config.uri)
+    try:
+        file = _sqlite_file(uri)
+        if file and not file.exists():
+            with tempfile.TemporaryFile(dir=file.parent):
+                return f"{uri}: the run makes it"
+        if file:
+            with closing(sqlite3.connect(file, timeout=5)) as opened:
+                opened.execute("BEGIN IMMEDIATE")  # refused where it may not be written
+        found = _imported().MlflowClient(uri).get_experiment_by_name(config.experiment)
+        there = "is there" if found else "will be new"
+        return f"{redacted(uri)} answers; experiment {config.experiment} {there}"
+    except Exception as error:  # SQLite's, SQLAlchemy's, MLflow's and requests' own
+        why = (redacted(str(error)).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"MLflow at {redacted(uri)} cannot be used ({type(error).__name__}: {why}). Start it, "
+            "correct tracking.uri, or leave it out with tracking.uri=null"
+        ) from None
+
+
+def _imported() -> Any:
+    """MLflow, quiet, and soon at its end where its server does not answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return mlflow
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return Path(path) if uri.startswith("sqlite:///") else None
+
+
 def _make_whole(uri: str) -> None:
     """Make a sqlite file that is not there yet under another name first: MLflow takes a second or
     two for its tables, and would never open again what a driver that is killed then leaves."""
     from mlflow import MlflowClient
 
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = _sqlite_file(uri)
+    if path is None or path.exists():
         return
     making = path.with_name(f"{path.name}.{os.getpid()}")
     MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)

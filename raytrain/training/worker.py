@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -56,17 +57,34 @@ def _train(job: Job, board: Any) -> Record:
     readers = {
         name: Reader(
             stream,
-            partial(by_ray, ray.train.get_dataset_shard(name), job.rows(name)),
+            partial(by_ray, ray.train.get_dataset_shard(name), job.rows(name, ranks)),
             world=ranks,
             max_skipped_share=job.config.data.max_skipped_share,
             on_skipped=skipped,
         )
         for name, stream in job.streams.items()
     }
-    start = checkpoint.latest(job.run_url)
-    if context.get_world_rank() == 0:
-        board.begin.remote(start.step if start else 0)
-    return train(job, readers, ray.train.torch.get_device(), start, Reporter(board))
+    report = Reporter(board)
+    first = context.get_world_rank() == 0
+    start = checkpoint.latest(
+        job.run_url, lambda fault: report({"notice": fault}) if first else False
+    )
+    if first:
+        board.begin.remote(start.step if start else 0, ranks)
+    return train(job, readers, ray.train.torch.get_device(), start, report, _node_goes())
+
+
+def _node_goes() -> Callable[[], bool]:
+    """Tells once of each notice that a node of this run will be taken away."""
+    heard = None
+
+    def news() -> bool:
+        nonlocal heard
+        notice = ray.train.get_preemption_info()
+        new, heard = notice != heard, notice
+        return bool(new)
+
+    return news
 
 
 def _threads(scaling: ScalingConfig, workers_here: int) -> int:

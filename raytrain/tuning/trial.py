@@ -29,7 +29,7 @@ from raytrain.settings import Tree
 from raytrain.training import checkpoint, launch
 from raytrain.training.board import Record
 from raytrain.training.config import RunConfig, ScalingConfig, TrackingConfig
-from raytrain.training.evaluator import probe_means
+from raytrain.training.evaluator import mean_probe, probe_means
 from raytrain.training.job import Job, chosen_cards, make_job
 from raytrain.training.loop import train
 from raytrain.training.tracking import Tracker
@@ -185,7 +185,7 @@ class Scored:
         job = self.job
         torch.set_num_threads(max(1, int(job.config.scaling.cpus_per_worker)))
         device = torch.device("cuda" if self.plan.gpu else "cpu")
-        streams = job.streams_from(start.rows_done if start else {})
+        streams = job.streams_from(start.positions if start else {})
         readers = {
             name: Reader(
                 stream,
@@ -209,11 +209,6 @@ class Scored:
         assert last is not None
         checkpoint.restore(last, model, optimizer=None)
         return mean_retrieval(Validation(self.job, torch.device("cpu"))(model))
-
-
-def mean_probe(probes: Record) -> float:
-    """Mean over label budgets of the mean over tasks."""
-    return fmean(score for name, score in probes.items() if name.startswith("probe/mean/"))
 
 
 def mean_retrieval(validation: Record) -> float:

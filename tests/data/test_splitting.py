@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from raytrain.data.manifest import Field, Manifest, Shard
-from raytrain.data.streams import Stream, Visit
+from raytrain.data.streams import Stream
+from raytrain.data.visits import Position, Visit, further
 
 
 def any_stream(rng: np.random.Generator, shards: int) -> Stream:
@@ -34,7 +35,7 @@ def first(stream: Stream, rank: int, world: int, visits: int) -> list[Visit]:
 
 
 def rows(visits: list[Visit]) -> list[tuple[str, int, int]]:
-    """Each row by shard, epoch and its number in the visit."""
+    """Each row by shard, epoch and its number in the epoch's order."""
     return [(v.shard.name, v.epoch, n) for v in visits for n in range(v.skip, v.shard.samples)]
 
 
@@ -53,13 +54,30 @@ def test_workers_share_shards_without_overlap_and_leave_none_out(world: int) -> 
         assert not any(v.skip for visits in visited for v in visits)
 
 
-@pytest.mark.parametrize("world", [1, 3, 10])
-def test_any_position_goes_on_with_the_next_row(world: int) -> None:
-    rng = np.random.default_rng(world)
-    for shards in (1, 10, *rng.integers(1, 40, 4).tolist()):
-        stream = any_stream(rng, shards)
-        rank, done = int(rng.integers(world)), int(rng.integers(2000))
-        later = rows(first(replace(stream, rows_done=done), rank, world, 4))
-        whole = rows(first(stream, rank, world, 44))[: done + len(later)]
-        assert later == whole[done:]
-        assert len({*whole}) == len(whole)
+def taken(stream: Stream, world: int, rows_each: int) -> list[tuple[str, int, int]]:
+    """All rows that the workers take, so many each."""
+    visits = rows_each // 50 + 2  # begun ones among them
+    return [
+        row for rank in range(world) for row in rows(first(stream, rank, world, visits))[:rows_each]
+    ]
+
+
+@pytest.mark.parametrize("worlds", [(10, 10), (1, 10), (10, 3, 7), (3, 12, 2)])
+def test_workers_may_come_and_go_anywhere(worlds: tuple[int, ...]) -> None:
+    """No row comes twice, and the first epoch is whole once the last workers took as much each."""
+    rng = np.random.default_rng(worlds)
+    for shards in (1, 10, *rng.integers(1, 40, 3).tolist()):
+        stream, found = any_stream(rng, shards), list[tuple[str, int, int]]()
+        *before, last = [(world, int(rng.integers(2000))) for world in worlds]
+        for number, (world, rows_each) in enumerate([*before, (last[0], stream.samples)]):
+            here = replace(stream, position=positions(before[:number]))
+            found += taken(here, world, rows_each)
+        assert len({*found}) == len(found)
+        assert sum(epoch == 0 for _, epoch, _ in found) == stream.samples
+
+
+def positions(phases: list[tuple[int, int]]) -> Position:
+    position: Position = ()
+    for world, rows_each in phases:
+        position = further(position, world, rows_each)
+    return position

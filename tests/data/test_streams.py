@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from raytrain.data.augment import AugmentConfig, augmented, centred
 from raytrain.data.manifest import Manifest, ShardError
 from raytrain.data.streams import LONLAT, OBSERVATION, STAND_IN, Stream
+from raytrain.data.visits import Position, further, rows_taken
 from raytrain.data.writer import Observations, write_shards
 from raytrain.geo import held_out, random_on_sphere
 
@@ -60,8 +61,35 @@ def test_ranks_share_every_epoch_and_drop_nothing(stream: Stream, world: int) ->
 def test_a_position_is_the_number_of_rows_taken(stream: Stream, done: int) -> None:
     for rank, world in ((0, 1), (1, 2)):
         whole = taken(stream, rank, world, done + 300)
-        later = taken(replace(stream, rows_done=done), rank, world, 300)
+        later = taken(replace(stream, position=((world, done),)), rank, world, 300)
         assert np.array_equal(later, whole[done:])
+
+
+def test_no_row_is_lost_or_comes_twice_where_the_number_of_ranks_changes(stream: Stream) -> None:
+    """Each so many ranks take so many rows each, and the next go on; all of it makes whole epochs,
+    in which every row comes once, but for the shards that the last ranks have begun."""
+    phases = ((3, 100), (2, 170), (3, 90), (1, 1), (5, 130), (4, 64))
+    position, seen = Position(), Counter[tuple[int, float]]()
+    for world, rows in phases:
+        for rank in range(world):
+            wanted = rows
+            for visit in replace(stream, position=position).visits(rank, world):
+                numbers = stream.read(visit)[OBSERVATION][:wanted, 0].tolist()
+                seen.update((visit.epoch, number) for number in numbers)
+                wanted -= len(numbers)
+                if not wanted:
+                    break
+        position = further(position, world, rows)
+    assert position == phases
+    assert sum(seen.values()) == rows_taken(position) == sum(w * r for w, r in phases)
+    assert max(seen.values()) == 1
+    left = replace(stream, position=position).visits(0, 1)
+    rest = Counter[tuple[int, float]]()
+    for visit in itertools.takewhile(lambda visit: visit.epoch < 3, left):
+        rest.update((visit.epoch, n) for n in stream.read(visit)[OBSERVATION][:, 0].tolist())
+    assert {*(seen | rest).values()} == {1}
+    for epoch in range(3):
+        assert sum(e == epoch for e, _ in seen | rest) == stream.samples
 
 
 def test_another_seed_or_modality_has_another_order(stream: Stream) -> None:
@@ -92,7 +120,7 @@ def test_augmentation_repeats_after_a_resume(tmp_path: Path) -> None:
         observation="image",
         augment=AugmentConfig(flip=True, crop_px=6),
     )
-    visit, later = (next(replace(whole, rows_done=n).visits(0, 1)) for n in (0, 20))
+    visit, later = (next(replace(whole, position=((1, n),)).visits(0, 1)) for n in (0, 20))
     assert np.array_equal(whole.read(visit)[OBSERVATION][20:], whole.read(later)[OBSERVATION])
     again = next(v for v in whole.visits(0, 1) if v.epoch == 1)
     assert whole.read(again)[OBSERVATION].shape[1:] == (2, 6, 6)

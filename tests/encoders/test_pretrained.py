@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +29,6 @@ def run(tmp_path: Path, encoder: LocationEncoder) -> Path:
     """The folder of a run with one checkpoint."""
     config = {"name": "tiny", "location": to_dict(LOCATION)}
     save_location_encoder(tmp_path / "run" / "checkpoint_000700", config, encoder)
-    (tmp_path / "run" / "latest.json").write_text('{"checkpoint": "checkpoint_000700"}')
     return tmp_path / "run"
 
 
@@ -76,33 +74,38 @@ def test_bad_coordinates_are_named(
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(WeightsError, match=r"nowhere holds neither latest\.json"):
+    with pytest.raises(WeightsError, match="nowhere holds neither a checkpoint_…"):
         raytrain.load(tmp_path / "nowhere")
-    with pytest.raises(WeightsError, match=r"neither latest\.json, .* nor location_encoder"):
+    with pytest.raises(WeightsError, match=r"neither a checkpoint_…, .* nor location_encoder"):
         raytrain.load(tmp_path)
-    (run / "latest.json").write_text('{"checkpoint": "checkpoint_000800"}')
-    with pytest.raises(WeightsError, match=r"names the checkpoint checkpoint_000800, which has no"):
-        raytrain.load(run)
-    (run / "latest.json").write_text('{"checkp')
-    with pytest.raises(WeightsError, match=r"latest\.json is no readable JSON"):
-        raytrain.load(run)
 
 
-def test_weights_and_settings_that_do_not_belong_together(run: Path) -> None:
-    config_file = run / "checkpoint_000700" / "config.json"
-    config = json.loads(config_file.read_text())
+def test_a_checkpoint_that_was_changed_is_refused(run: Path) -> None:
+    with (run / "checkpoint_000700" / "location_encoder.safetensors").open("ab") as weights:
+        weights.write(b"more")
+    for url in (run, run / "checkpoint_000700"):
+        with pytest.raises(
+            WeightsError, match=r"000700 is damaged \(location_encoder\.safetensors d"
+        ):
+            raytrain.load(url)
+
+
+def test_weights_and_settings_that_do_not_belong_together(
+    run: Path, encoder: LocationEncoder
+) -> None:
+    config = {"name": "tiny", "location": to_dict(LOCATION)}
     config["location"]["positional"]["degrees"] = 7
-    config_file.write_text(json.dumps(config))
+    save_location_encoder(run / "checkpoint_000700", config, encoder)
     with pytest.raises(
         WeightsError,
         match=r"tensor network\.hidden\.0\.weight is \[512, 36\], but .* has \[512, 49\]",
     ):
         raytrain.load(run)
     config["location"]["positional"]["kind"] = "spherical_harmonic"
-    config_file.write_text(json.dumps(config))
+    save_location_encoder(run / "checkpoint_000700", config, encoder)
     with pytest.raises(SettingsError, match=r"location\.positional\.kind"):
         raytrain.load(run)
-    config_file.write_text("{}")
+    save_location_encoder(run / "checkpoint_000700", {}, encoder)
     with pytest.raises(WeightsError, match="has no settings of a location encoder"):
         raytrain.load(run)
 

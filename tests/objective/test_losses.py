@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from raytrain.objective import losses
 from raytrain.objective.losses import Embedded, contrast, info_nce, regression, weighted_mean
 
 NEGATIVES = ("asymmetric", "batch", "modality")
@@ -33,6 +34,29 @@ def some_pairs(sizes: dict[str, int], dim: int = 8) -> dict[str, Embedded]:
 def slow_cross_entropy(anchor: torch.Tensor, candidates: torch.Tensor, positive: int) -> float:
     similar = [math.exp(5.0 * float(anchor @ candidate)) for candidate in candidates]
     return -math.log(similar[positive] / sum(similar))
+
+
+@pytest.mark.parametrize("tile", [1, 23, 60, 10**6])
+def test_tiles_give_the_whole_loss_and_its_gradients(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        F.normalize(torch.randn(n, 4, generator=generator, dtype=torch.float64), dim=1)
+        for n in (7, 20)
+    ]
+    tensors.append(torch.tensor(5.0, dtype=torch.float64))
+    for tensor in tensors:
+        tensor.requires_grad_()
+    anchor, candidates, scale = tensors
+    expected = F.cross_entropy(scale * anchor @ candidates.T, torch.arange(3, 10))
+    monkeypatch.setattr(losses, "TILE", tile)
+    found = info_nce(anchor, candidates, 3, scale)
+    torch.testing.assert_close(found, expected)
+    for own, whole in zip(
+        torch.autograd.grad(found, tensors), torch.autograd.grad(expected, tensors), strict=True
+    ):
+        torch.testing.assert_close(own, whole)
 
 
 @pytest.mark.parametrize(("negatives", "direction"), [*product(NEGATIVES, DIRECTIONS)])

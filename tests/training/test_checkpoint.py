@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+import raytrain
 from raytrain.encoders.weights import WeightsError
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import Checkpoint, CheckpointError
@@ -16,9 +18,9 @@ def saved(job: Job, step: int = 3) -> Checkpoint:
     optimizer = build_optimizer(model, job.config.optim)
     sum(p.sum() for p in model.parameters() if p.requires_grad).backward()
     optimizer.step()
-    state = Checkpoint(checkpoint.name(job.run_url, step), step, {"weather": 96, "words": 96}, 1)
-    checkpoint.save(job.run_url, model, optimizer, job.resolved, state)
-    return state
+    positions = {"weather": ((1, 96),), "words": ((2, 32), (1, 32))}
+    snapshot = checkpoint.snapshot(model, optimizer, step, positions)
+    return checkpoint.save(job.run_url, snapshot, job.resolved)
 
 
 def test_what_is_saved_is_restored(tiny_world) -> None:
@@ -105,34 +107,76 @@ def test_overwrite_starts_anew(tiny_world) -> None:
     assert not [*Path(other.run_url).glob("checkpoint_*")]
 
 
-def test_an_incomplete_checkpoint_is_named(tiny_world) -> None:
-    job = tiny_world.job("a")
-    state = saved(job)
-    (Path(state.url) / "optimizer.pt").write_bytes(b"cut")
-    model = job.build_model()
-    with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read .*overwrite=true"):
-        checkpoint.restore(state, model, build_optimizer(model, job.config.optim))
-    (Path(state.url) / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged"):
-        checkpoint.restore(state, model, None)
-    (Path(state.url) / "state.json").unlink()
-    with pytest.raises(CheckpointError, match=r"state\.json cannot be read .*is incomplete"):
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+FILES = ("location_encoder.safetensors", "config.json", "model.safetensors", "optimizer.pt")
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_checkpoint_is_passed_over(
+    name: str, damage: Callable[[Path], None], tiny_world
+) -> None:
+    job, said = tiny_world.job("a"), list[str]()
+    good, bad = saved(job, 3), saved(job, 6)
+    damage(Path(bad.url) / name)
+    assert checkpoint.resume_point(job.run_url, job.resolved, False, said.append) == good
+    assert len(said) == 1
+    assert said[0].startswith(f"{bad.url} ")
+    assert name in said[0]
+    assert said[0].endswith("; checkpoint_000003 is taken in its place")
+    with pytest.warns(UserWarning, match="checkpoint_000003 is taken"):
+        raytrain.load(job.run_url)
+    damage(Path(good.url) / name)
+    with pytest.raises(CheckpointError, match=r"checkpoint_000003 .*overwrite=true"):
         checkpoint.latest(job.run_url)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_a_damaged_pointer_is_named(content: str, tiny_world) -> None:
+def test_a_seal_that_says_nothing(tiny_world) -> None:
+    job, said = tiny_world.job("a"), list[str]()
+    good, bad = saved(job, 3), saved(job, 6)
+    for content in ("{", "[]", "{}", '{"files": 1}'):
+        (Path(bad.url) / "state.json").write_text(content)
+        assert checkpoint.latest(job.run_url, said.append) == good
+        assert "has a damaged state.json" in said.pop()
+    (Path(bad.url) / "state.json").unlink()
+    assert checkpoint.latest(job.run_url, said.append) == good
+    assert "was not written to its end (it has no state.json)" in said.pop()
+
+
+def test_steps_beyond_the_leading_zeros(tiny_world) -> None:
     job = tiny_world.job("a")
-    saved(job)
-    (Path(job.run_url) / "latest.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"latest\.json cannot be read"):
-        checkpoint.latest(job.run_url)
+    for step in (999_999, 1_000_000, 1_000_001):
+        last = saved(job, step)
+    assert checkpoint.latest(job.run_url) == last
+    checkpoint.prune(job.run_url, keep=2)
+    kept = {path.name for path in Path(job.run_url).glob("checkpoint_*")}
+    assert kept == {"checkpoint_1000000", "checkpoint_1000001"}
+
+
+def test_what_was_not_completed_goes_with_the_old(tiny_world) -> None:
+    job = tiny_world.job("a")
+    for step in (1, 2, 3, 4):
+        state = saved(job, step)
+        if step in (2, 4):
+            (Path(state.url) / "state.json").unlink()
+    checkpoint.prune(job.run_url, keep=2)
+    kept = sorted(path.name for path in Path(job.run_url).glob("checkpoint_*"))
+    assert kept == ["checkpoint_000001", "checkpoint_000003", "checkpoint_000004"]
 
 
 def test_checkpoints_run_nothing(tiny_world) -> None:
     job = tiny_world.job("a")
     state = saved(job)
-    torch.save(Path("anything but tensors"), f"{state.url}/optimizer.pt")
+    torch.save(Path("anything but tensors"), f"{state.url}/optimizer.pt")  # and sealed anew, say
     model = job.build_model()
     with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read"):
         checkpoint.restore(state, model, build_optimizer(model, job.config.optim))

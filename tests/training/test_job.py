@@ -22,7 +22,7 @@ def test_salt_gives_streams_only_the_rows_that_they_need(tiny_world) -> None:
     steps = [step.modalities for step in job.schedule()]
     assert len({*steps}) == 2
     assert all(len(modalities) == 1 for modalities in steps)
-    streams = job.streams_from({"weather": 64})
+    streams = job.streams_from({"weather": ((2, 32),)})
     assert streams["words"].rows_wanted == 32 * steps.count(("words",))
     assert streams["weather"].rows_wanted == 32 * steps.count(("weather",)) - 64
     assert len([*itertools.groupby(steps)]) == 2
@@ -67,6 +67,11 @@ def test_fewer_places_than_a_global_batch(tiny_world) -> None:
         tiny_world.job("a", "training.batch=800")
     job = tiny_world.job("a", "training.batch=800", "training.places.words=100")
     assert job.rows("words") == 100
+
+
+def test_fewer_workers_share_the_same_batch(tiny_world) -> None:
+    job = tiny_world.job("a", "training.batch=32", "scaling.min_workers=1", workers=4)
+    assert [job.rows("words", workers) for workers in (4, 3, 2, 1)] == [8, 10, 16, 32]
 
 
 def test_a_batch_that_workers_cannot_share(tiny_world) -> None:

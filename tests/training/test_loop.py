@@ -37,7 +37,7 @@ def batches(stream: Stream, rows: int) -> Iterator[Pairs]:
 def run(job: Job, stop_at: int | None = None) -> list[Record]:
     """Train from the newest checkpoint to the end, or to the step after `stop_at`."""
     start, records = checkpoint.latest(job.run_url), list[Record]()
-    streams = job.streams_from(start.rows_done if start else {})
+    streams = job.streams_from(start.positions if start else {})
 
     def report(record: Record) -> bool:
         records.append(record)

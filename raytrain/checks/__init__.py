@@ -1,0 +1,1 @@
+"""What `raytrain.doctor` looks at, a module a subject; each check gives findings."""

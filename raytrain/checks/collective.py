@@ -1,0 +1,117 @@
+"""All-reduce across the workers that a run would have, started by Ray Train as the run's are."""
+
+import secrets
+import statistics
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raytrain import storage
+from raytrain.checks.finding import Finding, reason
+from raytrain.errors import UserError
+from raytrain.training.config import RunConfig
+from raytrain.training.launch import resources
+
+NAME = "all-reduce"
+LARGE, SMALL = 2**26, 4  # bytes: gradients of a large network, and one number
+REPEATS = 5
+SLOW_BYTES_PER_S = {"nccl": 1e9, "gloo": 1e8}  # what networks of 10 and 1 Gbit/s give, about
+MEET_S = 60  # for ranks to find each other
+PATIENCE_S = MEET_S + 90.0  # and for processes to start on every node
+REMEDY = (
+    "open all ports between the nodes; NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME on every node name "
+    "the network card to take, NCCL_DEBUG=INFO says more"
+)
+
+
+class Seconds(NamedTuple):
+    """Of an all-reduce of LARGE and of SMALL bytes, medians."""
+
+    large: float
+    small: float
+
+
+def reduce_findings(config: RunConfig, workers: int, use_gpu: bool) -> Iterator[Finding]:
+    """Bandwidth and latency of all-reduce among so many workers; red where they do not meet."""
+    if workers == 1 and not use_gpu:
+        yield Finding(NAME, "green", "not needed: one worker")
+        return
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
+    running = fit.remote(config, workers, use_gpu)
+    backend = "nccl" if use_gpu else "gloo"
+    try:
+        ranks, seconds = ray.get(running, timeout=PATIENCE_S)
+    except GetTimeoutError:
+        ray.cancel(running, force=True)  # ends the workers too
+        words = f"{workers} workers have not met by {backend} in {PATIENCE_S:g} s"
+        yield Finding(NAME, "red", words, REMEDY)
+        return
+    except RayTaskError as error:
+        yield Finding(NAME, "red", f"by {backend}: {reason(error.cause)}", REMEDY)
+        return
+    if ranks == 1:
+        yield Finding(NAME, "green", f"{backend} runs on the one GPU")
+    else:
+        # Each rank sends and receives 2 (n - 1) / n of the bytes, whatever the algorithm.
+        speed = 2 * (ranks - 1) / ranks * LARGE / seconds.large
+        kind = "GPUs" if use_gpu else "workers on CPUs"
+        words = (
+            f"{backend} among {ranks} {kind}: {speed / 1e9:.2f} GB/s each way, "
+            f"{seconds.small * 1e6:,.0f} µs for {SMALL} bytes"
+        )
+        slow = speed < SLOW_BYTES_PER_S[backend]
+        yield Finding(NAME, "yellow" if slow else "green", words, REMEDY if slow else "")
+
+
+def _fit(config: RunConfig, workers: int, use_gpu: bool) -> tuple[int, Seconds]:
+    """The number of ranks and what rank 0 measured. A task, so that all of it can be ended."""
+    scaling, name = config.scaling, f".doctor-{secrets.token_hex(4)}"
+    root = storage.absolute(config.storage)
+    trainer = TorchTrainer(
+        _measure,
+        torch_config=TorchConfig(timeout_s=MEET_S),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(scaling.min_workers, workers) if scaling.min_workers else workers,
+            use_gpu=use_gpu,
+            resources_per_worker=resources(scaling, use_gpu),
+        ),
+        run_config=ray.train.RunConfig(name=name, storage_path=root),
+    )
+    try:
+        measured: tuple[int, Seconds] = trainer.fit().return_value
+        return measured
+    except ray.train.WorkerGroupError as error:
+        reasons = {reason(failure) for failure in error.worker_failures.values()}
+        raise UserError("; ".join(sorted(reasons))) from None
+    except ray.train.ControllerError as error:
+        raise UserError(reason(error.controller_failure)) from None
+    finally:
+        storage.remove_folder(storage.join(root, name))
+
+
+def _measure() -> tuple[int, Seconds]:
+    """On every rank."""
+    return dist.get_world_size(), Seconds(_seconds(LARGE), _seconds(SMALL))
+
+
+def _seconds(size: int) -> float:
+    device, times = get_device(), []
+    for _ in range(1 + REPEATS):  # the first one connects
+        values = torch.ones(size // 4, device=device)
+        dist.barrier()
+        began = time.perf_counter()
+        dist.all_reduce(values)
+        total = values[-1].item()  # waits for the GPU
+        times.append(time.perf_counter() - began)
+        if total != dist.get_world_size():
+            raise UserError(f"ones of {dist.get_world_size()} ranks add up to {total}")
+    return statistics.median(times[1:])
