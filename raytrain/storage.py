@@ -204,8 +204,16 @@ def _access(url: str, act: Callable[[Any, str], T], writing: bool = False) -> T:
             wait = min(2 * wait, LONGEST_WAIT_S)
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it."""
+def filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it, for files that are read in pieces. S3 is asked
+    for each up to 12 times, which takes more than a minute."""
+    store, path = _opened(url, attempts=12)
+    if url.startswith(S3):
+        store.retries = 3  # where it ends in the middle, which botocore does not see
+    return store, path
+
+
+def _opened(url: str, attempts: int = 3) -> tuple[Any, str]:
     if not url.startswith(S3):
         store, path = fsspec.core.url_to_fs(url)
         return store, path
@@ -215,8 +223,8 @@ def _opened(url: str) -> tuple[Any, str]:
             "use the files of the AWS command line"
         )
     config: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-    if "AWS_RETRY_MODE" not in os.environ:
-        config["retries"] = {"mode": "standard"}
+    if not {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & {*os.environ}:
+        config["retries"] = {"mode": "standard", "total_max_attempts": attempts}
     # Listings are not kept: other processes write there too.
     store, path = fsspec.core.url_to_fs(url, config_kwargs=config, use_listings_cache=False)
     store.retries = 1  # beside botocore's, which they would multiply

@@ -1,5 +1,6 @@
 """A real S3 server through a network that fails: survived where that passes, else said."""
 
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +9,12 @@ from typing import Any, get_args
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 from faults.proxy import Fault, Proxy
 
 from raytrain import storage
+from raytrain.bulk.places import Table
 from raytrain.data.manifest import Field, Manifest, ShardError
 from raytrain.data.shards import read_shard
 from raytrain.data.writer import Observations, write_shards
@@ -240,3 +243,21 @@ def test_damage_is_fetched_again_though_nothing_is_verified(
     assert skipped == []
     assert all(np.array_equal(columns[name], right[name]) for name in right)
     assert sum(request.startswith("GET") for request in proxy.requests) == 2
+
+
+def test_a_table_is_read_in_pieces_that_survive(
+    far_s3: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = io.BytesIO()
+    places = random_on_sphere(1000, np.random.default_rng(0))
+    pd.DataFrame(places, columns=["lon", "lat"]).to_parquet(content)
+    url = f"{far_s3.bucket}/faults/places.parquet"
+    storage.write(url, content.getvalue())
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
+    proxy.fail("503", "GET", times=4)
+    table = Table(url)
+    assert proxy.left == 0
+    proxy.fail("cut", "GET", times=2)
+    (part,) = table.parts(0, 1000)
+    assert proxy.left == 0
+    assert np.array_equal(table.split(part)[0], places)
