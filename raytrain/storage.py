@@ -239,7 +239,7 @@ def _passes(error: Exception) -> bool:
     response = getattr(error.__cause__ or error, "response", None)  # s3fs translates botocore's
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return status in PASSING_STATUS or response["Error"].get("Code") in PASSING_CODES
+        return status in PASSING_STATUS or response.get("Error", {}).get("Code") in PASSING_CODES
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status in PASSING_STATUS
     broken = (
