@@ -60,24 +60,35 @@ def read_shard(
 
     With `rows` (indices into the shard) only these are decoded, in that order. Rows that cannot be
     decoded or whose coordinates are no place are left out and returned as Skipped. With `verify`
-    the shard's sha256 is checked first, without it where something cannot be decoded; what does not
-    fit and came over a network is fetched once more. Raises ShardError, which names the shard.
+    the shard's sha256 is checked first. What came over a network and is not as it should be is
+    fetched once more, and then checked. Raises ShardError, which names the shard.
     """
     where = storage.join(url, shard.name)
+    try:
+        return _decoded(where, shard, fields, layout, verify, rows)
+    except ShardError:
+        if storage.is_local(where):
+            raise
+        return _decoded(where, shard, fields, layout, True, rows)
+
+
+def _decoded(
+    where: str,
+    shard: Shard,
+    fields: Mapping[str, Field],
+    layout: str,
+    verify: bool,
+    rows: NDArray[np.int64] | None,
+) -> Columns:
     buffer = _content(where, shard, verify)
     read = _read_columns if layout == COLUMNS else _read_samples
-    found: Columns = {}, []
-    damage: Exception | None = None
     try:
-        found = _drop_bad_places(*read(buffer, fields, rows, shard.samples), rows)
+        columns, skipped = _drop_bad_places(*read(buffer, fields, rows, shard.samples), rows)
     except (ValueError, MemoryError) as error:
-        damage = error
-    suspect = damage is not None or found[1]
-    if suspect and not verify and _may_be_spoilt(where, shard, buffer):
-        return read_shard(url, shard, fields, layout, verify=True, rows=rows)
-    if damage is not None:
-        raise ShardError(f"{where} is damaged: {damage}. {_MEND}")
-    return found
+        raise ShardError(f"{where} is damaged: {error}. {_MEND}") from None
+    if skipped and not storage.is_local(where):
+        _check_sha256(where, shard, buffer)  # rows are left out only where they were written so
+    return columns, skipped
 
 
 def check_shards(url: str, manifest: Manifest) -> None:
@@ -100,16 +111,15 @@ def _check_size(where: str, shard: Shard, size: int | None) -> None:
 _MEND = "Copy it again, or delete it and run `python -m raytrain.prepare` again"
 
 
+def _check_sha256(where: str, shard: Shard, buffer: memoryview) -> None:
+    if (digest := hashlib.sha256(buffer).hexdigest()) != shard.sha256:
+        raise ShardError(
+            f"{where} is changed: its sha256 is {digest[:16]}…, the manifest says "
+            f"{shard.sha256[:16]}…. {_MEND}"
+        )
+
+
 def _content(where: str, shard: Shard, verify: bool) -> memoryview:
-    try:
-        return _checked(where, shard, verify)
-    except ShardError:
-        if storage.is_local(where):
-            raise
-        return _checked(where, shard, verify)  # it may have been spoilt on its way
-
-
-def _checked(where: str, shard: Shard, verify: bool) -> memoryview:
     try:
         if storage.is_local(where):
             with open(where, "rb") as file:
@@ -121,21 +131,9 @@ def _checked(where: str, shard: Shard, verify: bool) -> memoryview:
     except ValueError:  # an empty file cannot be mapped
         buffer = memoryview(b"")
     _check_size(where, shard, len(buffer))
-    if verify and (digest := _sha256(buffer)) != shard.sha256:
-        raise ShardError(
-            f"{where} is changed: its sha256 is {digest[:16]}…, the manifest says "
-            f"{shard.sha256[:16]}…. {_MEND}"
-        )
+    if verify:
+        _check_sha256(where, shard, buffer)
     return buffer
-
-
-def _may_be_spoilt(where: str, shard: Shard, buffer: memoryview) -> bool:
-    """Bytes that came over a network and are not those that the manifest speaks of."""
-    return not storage.is_local(where) and _sha256(buffer) != shard.sha256
-
-
-def _sha256(buffer: memoryview) -> str:
-    return hashlib.sha256(buffer).hexdigest()
 
 
 def _read_columns(
