@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 import ray.util
 import torch
+from ray.train.v2._internal.execution.context import get_train_context
 
 from raytrain import storage
 from raytrain.data.reader import Reader, by_ray
@@ -75,12 +76,13 @@ def _train(job: Job, board: Any) -> Record:
 
 
 def _node_goes() -> Callable[[], bool]:
-    """Tells once of each notice that a node of this run will be taken away."""
-    heard = None
+    """Tells once of each notice that a node of this run will be taken away. Every worker has it;
+    ray.train.get_preemption_info would have all of them wait for each other, at every step."""
+    heard, context = None, get_train_context().preemption_context
 
     def news() -> bool:
         nonlocal heard
-        notice = ray.train.get_preemption_info()
+        notice = context.preemption_info
         new, heard = notice != heard, notice
         return bool(new)
 
