@@ -1,6 +1,5 @@
 """`raytrain.doctor` on a fit machine, and on faults that are real: each has a line of its own."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -165,13 +164,19 @@ def test_what_nodes_report_is_judged(facts: Facts) -> None:
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_node_that_does_not_answer_and_one_that_fails() -> None:
+    def sleep() -> None:
+        time.sleep(300)
+
+    def fail() -> None:
+        Path("/nowhere").rmdir()
+
     nodes = alive()
     assert abs(clock_offset_s(nodes[0])) < 0.1
     began = time.monotonic()
-    (problem,) = everywhere(nodes, time.sleep, 300, seconds=2.0).failed.values()
+    (problem,) = everywhere(nodes, sleep, seconds=2.0).failed.values()
     assert problem == "no answer in 2 s"
     assert time.monotonic() - began < 10
-    (problem,) = everywhere(nodes, shutil.rmtree, "/nowhere").failed.values()
+    (problem,) = everywhere(nodes, fail).failed.values()
     assert problem.startswith("FileNotFoundError: ")
 
 
