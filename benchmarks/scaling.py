@@ -64,6 +64,10 @@ class Workload:
         columns = {"asymmetric": (all_, own), "batch": (all_, all_), "modality": (own, own)}
         return [rows * wide for wide in columns[self.negatives] * self.modalities]
 
+    def computed(self, rows: float, ranks: int) -> float:
+        """The sum of these, with those in tiles counted as what their second pass costs more."""
+        return sum(n * (4 / 3 if n > TILE else 1) for n in self.similarities(rows, ranks))
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -95,7 +99,6 @@ def predict(
     """Seconds of a step by part, of `rows` pairs of every modality on each of so many workers."""
     m, wire_share = work.modalities, (ranks - 1) / ranks
     pairs = m * rows * ranks
-    computed = [n * (4 / 3 if n > TILE else 1) for n in work.similarities(rows, ranks)]
     one_node = ranks <= cluster.per_node
     speed = cluster.within if one_node else min(cluster.within, cluster.between)
     embedded = 2 * pairs * work.dim * 4
@@ -103,7 +106,7 @@ def predict(
     parts = {
         "launches": costs.step * cluster.crowding,
         "encoders": costs.pair * m * rows * cluster.crowding,
-        "similarities": costs.similarity * sum(computed) * cluster.crowding,
+        "similarities": costs.similarity * work.computed(rows, ranks) * cluster.crowding,
         "gather": 3 * wire_share * embedded / speed,
         "gradients": 2 * wire_share * 4 * work.parameters / speed,
         "latency": messages * cluster.hops(ranks) * cluster.hop_s,
@@ -163,9 +166,8 @@ def measured_costs(job: Job, work: Workload, device: torch.device) -> Costs:
     times = [wire.step_seconds(job, rows, device, 5) for rows in sizes]
     wanted = []
     for rows, seconds in zip(sizes, times, strict=True):
-        elements = work.similarities(rows, 1)
-        computed = sum(n * (4 / 3 if n > TILE else 1) for n in elements)
-        wanted.append([1 / seconds, work.modalities * rows / seconds, computed / seconds])
+        counted = (1, work.modalities * rows, work.computed(rows, 1))
+        wanted.append([count / seconds for count in counted])
     scale = np.max(wanted, axis=0)
     found, _ = nnls(np.array(wanted) / scale, np.ones(len(sizes)))
     return Costs(*(found / scale).tolist())
@@ -186,10 +188,7 @@ def line(work: Workload, costs: Costs, cluster: Cluster, ranks: int, pairs: int)
     if parts > rows:
         breaks, what = "does not fit", "a smaller `training.batch`"
     elif parts > 1:
-        breaks, what = (
-            "memory of activations",
-            f"`training.accumulate={parts}`, with which it is so",
-        )
+        breaks, what = "memory", f"`training.accumulate={parts}`, with which the step is so long"
     else:
         breaks = f"{most}, {seconds[most] / sum(seconds.values()):.0%}"
         what = answer(work, costs, cluster, ranks, rows, most)
@@ -279,9 +278,8 @@ def plot(lines: list[dict[str, Any]]) -> str:
             'stroke-width="2.5"/>'
         )
         u, v = places[-1]
-        drawn.append(
-            f'<text x="{u + 8:.1f}" y="{v + 4:.1f}" fill="{colour}">{gpus} GPU{"s" * (gpus > 1)}</text>'
-        )
+        name = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+        drawn.append(f'<text x="{u + 8:.1f}" y="{v + 4:.1f}" fill="{colour}">{name}</text>')
     return "\n".join([*drawn, "</svg>\n"])
 
 
