@@ -24,6 +24,8 @@ from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
 from raytrain.training.loop import train
 
+NO_MEMORY = "can't allocate memory"  # torch says it so on a CPU
+
 
 def run_worker(settings: dict[str, Any]) -> Record:
     """The train function of TorchTrainer. Returns the outcome of `train`.
@@ -110,10 +112,17 @@ def _threads(scaling: ScalingConfig, workers_here: int) -> int:
 
 
 def user_message(error: BaseException | None) -> str | None:
-    """The message of the UserError in a chain of causes (Ray wraps what its tasks raise)."""
+    """The message of the UserError in a chain of causes (Ray wraps what its tasks raise), or what
+    to do where memory has run out."""
     while error is not None:
         if isinstance(error, UserError):
             return str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
+            reason = str(error).partition("\n")[0]
+            return (
+                f"a worker ran out of memory ({reason}). Raise training.accumulate, which keeps "
+                "the batch and its negatives, or lower training.batch or the model's size"
+            )
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
 
