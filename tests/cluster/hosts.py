@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 INIT = Path(__file__).with_name("init.sh")
-NEEDED = (sys.base_prefix, sys.prefix, str(ROOT))  # Python, what is installed, and the checkout
+NEEDED = (sys.base_prefix, sys.prefix, ROOT)  # Python, what is installed, and the checkout
 PROGRAMS = ("curl", "ip", "nsenter", "rsync", "setpriv", "ssh", "sshd", "unshare")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 HOME = "/home/ubuntu"
@@ -67,11 +68,13 @@ class Host:
 
 
 @contextlib.contextmanager
-def hosts(addresses: Mapping[str, str], folder: Path) -> Iterator[dict[str, Host]]:
+def hosts(
+    addresses: Mapping[str, str], folder: Path, needed: Sequence[Path] = ()
+) -> Iterator[dict[str, Host]]:
     """Hosts by name, with these addresses ("10.0.0.1/24"), which reach each other and nothing else.
 
     All know each other's names. Their user `ubuntu` may do everything, and is let in by
-    `folder`/key. Raises LabError.
+    `folder`/key. Folders `needed` are theirs too, copied on write. Raises LabError.
     """
     lines = [f"{address.partition('/')[0]} {name}\n" for name, address in addresses.items()]
     (folder / "hosts").write_text("".join(["127.0.0.1 localhost\n", *lines]))
@@ -84,7 +87,7 @@ def hosts(addresses: Mapping[str, str], folder: Path) -> Iterator[dict[str, Host
         switch = _first_process(["sh", "-c", f"{bridge} && exec sleep inf"], folder / "switch.log")
         wire = ["nsenter", f"--target={stack.enter_context(switch)}", "--net", "ip", "link"]
         for name, address in addresses.items():
-            init = [str(INIT), name, str(folder), *NEEDED]
+            init = [str(INIT), name, str(folder), *map(str, (*NEEDED, *needed))]
             pid = stack.enter_context(_first_process(init, folder / f"{name}.log"))
             _run(*wire, "add", "name", name, "type", "veth", "peer", "eth0", "netns", str(pid))
             _run(*wire, "set", "dev", name, "master", "bridge", "up")
@@ -102,10 +105,10 @@ def lack() -> str | None:
     if missing:
         return f"these programs are not installed: {', '.join(missing)}"
     try:
-        _run(*UNSHARE, "mount", "-t", "tmpfs", "host", "/mnt")
+        with tempfile.TemporaryDirectory() as folder, hosts({"one": "10.0.0.1/24"}, Path(folder)):
+            return None
     except LabError as error:
-        return f"no namespaces: {error}"
-    return None
+        return str(error)
 
 
 @contextlib.contextmanager
