@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from cluster import aws
-from cluster.hosts import ROOT
+from cluster.hosts import HOME, ROOT
 from cluster.user import FOLDER, User, readme
 
 from raytrain import geo
@@ -177,16 +177,17 @@ def test_dashboard_and_mlflow_listen_on_the_heads_loopback_alone(user: User) -> 
     assert {"22", "6379", "8076"} <= ports.keys()  # the last two for nodes, as AWS's groups see to
     for other in (user.laptop, user.nodes[1]):
         for port in (8265, 5000):
-            refused = other.run(f"curl -sS -m 5 http://{aws.NODES[0]}:{port}/")
-            assert "Connection refused" in refused[1] or "connect to" in refused[1]
+            no_connection = 7  # curl's exit status
+            assert other.run(f"curl -s http://{aws.NODES[0]}:{port}/")[0] == no_connection
 
 
 def test_a_wrong_key_of_s3_is_refused_in_one_line(user: User) -> None:
     command = f"python -m raytrain.pretrain data.root={BUCKET}/earth-mini"
     status, said = user.attempt(f"AWS_SECRET_ACCESS_KEY=wrong {command}")
     assert status == 2
-    assert "access refused" in said
-    assert said.count("\n") == 1
+    assert [line for line in said.splitlines() if line.startswith("error: ")]
+    assert said.count("access refused") == 1
+    assert "Traceback" not in said
 
 
 def test_no_secret_is_written_anywhere(user: User, changed: str) -> None:
@@ -196,14 +197,15 @@ def test_no_secret_is_written_anywhere(user: User, changed: str) -> None:
     assert [*user.laptop.path("/tmp/runs").rglob("*.safetensors")]
     for host in (user.laptop, *user.nodes):
         host.path("/opt/secrets").write_text("\n".join(secrets))
-        written = host.run("grep -rlFf /opt/secrets --exclude=auth_token --exclude=.profile ~ /tmp")
-        assert written == (1, ""), host.name  # grep found nothing
+        found = {*host.run("grep -rslFf /opt/secrets ~ /tmp")[1].split()}
+        own = {f"{HOME}/.profile"} if host is user.laptop else set()  # where the user set the key
+        assert found == {f"{HOME}/.ray/auth_token"} | own, host.name
     for node in user.nodes:
         assert [*node.path("/tmp/ray").glob("session_2*/logs/*")]
-        shown = node.run("cat /proc/[0-9]*/cmdline | grep -cFf /opt/secrets")
-        assert shown == (1, "0\n"), node.name
-        keys = node.run(f"cat /proc/[0-9]*/environ | grep -c {aws.S3.secret_key}")
-        assert keys == (1, "0\n"), node.name
+        arguments = node.run("cat /proc/[0-9]*/cmdline 2>/dev/null | grep -cFf /opt/secrets")
+        assert arguments[1] == "0\n", node.name
+        keys = node.run(f"cat /proc/[0-9]*/environ 2>/dev/null | grep -c {aws.S3.secret_key}")
+        assert keys[1] == "0\n", node.name
     assert not [output for output in user.seen if any(secret in output for secret in secrets)]
 
 
