@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
+from weed import Weed
 
 from raytrain import geo
 from raytrain.data import codecs
@@ -314,44 +315,14 @@ def local_ray(ray_folder: Path) -> Iterator[None]:
         ray.shutdown()
 
 
-@dataclass(frozen=True)
-class Weed:
-    """A real S3 server on this machine with one bucket, and the one key that it takes."""
-
-    endpoint: str
-    access_key: str = "raytrain"
-    secret_key: str = "S3CRET-never-to-be-seen"
-    bucket: str = "s3://bucket"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-
 @pytest.fixture(scope="session")
 def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
     """SeaweedFS's S3 server: real keys, real multipart uploads."""
-    binary = Path(sys.executable).with_name("weed")
     folder = tmp_path_factory.mktemp("weed")
     ports = _free_ports("master", "volume", "filer", "s3")
     server = Weed(f"http://127.0.0.1:{ports['s3']}")
-    key = {"accessKey": server.access_key, "secretKey": server.secret_key}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": "admin", "credentials": [key], "actions": actions}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    command = [
-        str(binary), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3",
-        *(f"-{name}.port={port}" for name, port in ports.items()),
-        "-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.telemetry=false",
-        "-volume.preStopSeconds=0", f"-s3.config={folder / 's3.json'}", "-s3.iam=false",
-        "-s3.port.iceberg=0", "-s3.port.lance=0",
-    ]  # fmt: skip
+    (folder / "s3.json").write_text(server.identities())
+    command = server.command(str(folder), ports)
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

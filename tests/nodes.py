@@ -125,15 +125,6 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
-    def nodes_of_workers(self) -> dict[str, set[str]]:
-        """The nodes that training workers ran on, by job."""
-        query = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D"
-        found = self.get(f"{query}&filter_values=RayTrainWorker", self.token)
-        nodes: dict[str, set[str]] = {}
-        for actor in found["data"]["result"]["result"]:
-            nodes.setdefault(actor["job_id"], set()).add(actor["node_id"])
-        return nodes
-
     def nodes_of_tasks(self, function: str) -> set[str]:
         """The nodes that tasks of a function ran on."""
         query = "/api/v0/tasks?filter_keys=func_or_class_name&filter_predicates=%3D"

@@ -97,7 +97,8 @@ def test_ray_starts_with_the_token_on_every_node(config: dict[str, Any]) -> None
     for kind in ("head", "worker"):
         starts = [c for c in config[f"{kind}_start_ray_commands"] if "ray start" in c]
         assert len(starts) == 1
-        assert starts[0].index("export RAY_AUTH_MODE=token;") < starts[0].index("ray start")
+        assert starts[0].index(". ~/.raytrain;") < starts[0].index("ray start")
+    assert "export RAY_AUTH_MODE=token\n" in config["setup_commands"][0]
     assert "--object-spilling-directory=/opt/dlami/nvme/ray" in starts[0]
 
 

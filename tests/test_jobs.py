@@ -1,26 +1,20 @@
-"""`ray job submit` as README shows it, on a real cluster of two nodes that asks for a token."""
+"""Commands other than pretrain as jobs, on a real cluster of two nodes that asks for a token."""
 
 import json
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from nodes import Cluster
 
-import raytrain
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.pretrained import save_location_encoder
 from raytrain.settings import to_dict
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -44,61 +38,6 @@ def overrides(tiny_world: Any, name: str) -> list[str]:
     """A short run of two workers that do not fit on one node."""
     spread = ("scaling.workers=2", "scaling.cpus_per_worker=1.5")
     return [str(x) for x in tiny_world.arguments(name, "training.steps=4", *spread)]
-
-
-def check(cluster: Cluster, tiny_world: Any, name: str, result: tuple[int, str]) -> None:
-    """The run is complete, and both nodes had a part in it."""
-    status, output = result
-    assert status == 0, output
-    assert f"{name} starts: melt, 4 steps, 2 workers on CPU" in output
-    assert set(tiny_world.metrics(name)) >= {1, 2, 3, 4}
-    encoder = raytrain.load(f"{tiny_world.storage}/{name}")
-    assert np.isfinite(encoder.encode(13.4, 52.5)).all()
-    assert cluster.token not in output
-    assert {len(nodes) for nodes in cluster.nodes_of_workers().values()} == {2}
-
-
-def test_without_the_token_nobody_is_let_in(cluster: Cluster) -> None:
-    for token in (None, "0" * 64):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            cluster.get("/api/jobs/", token)
-        refused.value.close()
-        assert refused.value.code in (401, 403)
-    assert cluster.get("/api/jobs/", cluster.token) == []
-
-
-def test_a_job_uses_the_raytrain_installed_on_the_nodes(
-    cluster: Cluster, tiny_world: Any, tmp_path: Path
-) -> None:
-    mlflow = f"tracking.uri=sqlite:///{tiny_world.folder}/mlflow.db"
-    entry = ["python", "-m", "raytrain.pretrain", *overrides(tiny_world, "installed"), mlflow]
-
-    def come(line: str) -> None:
-        if "minutes for nodes" in line:
-            cluster.add()
-
-    status, output = cluster.submit([], entry, tmp_path, come)
-    check(cluster, tiny_world, "installed", (status, output))
-    assert "need 3 CPUs, but the cluster has 2; waiting up to 15 minutes for nodes" in output
-    assert (tiny_world.folder / "mlflow.db").exists()
-
-
-def test_a_job_may_bring_a_checkout_of_its_own(
-    cluster: Cluster, tiny_world: Any, tmp_path: Path
-) -> None:
-    a_second_node(cluster)
-    checkout = tmp_path / "checkout"
-    for name in ("raytrain", "datasets"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
-    (checkout / "raytrain" / "recipes" / "own.yaml").write_text("seed: 7\n")
-    entry = ["python", "-m", "raytrain.pretrain", "--config", "own"]
-    variables = {"RAYTRAIN_STORAGE": tiny_world.storage}  # as cluster.yaml sets it on every node
-    options = ["--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})]
-    entry += [x for x in overrides(tiny_world, "own") if not x.startswith("storage=")]
-    result = cluster.submit(options, entry, checkout)
-    check(cluster, tiny_world, "own", result)
-    assert raytrain.load(f"{tiny_world.storage}/own").config["seed"] == 7
 
 
 def test_an_evaluation_is_spread_over_the_nodes(cluster: Cluster, tmp_path: Path) -> None:

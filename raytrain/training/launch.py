@@ -35,7 +35,9 @@ LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor more to start, and nobody preempts
     "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a read process takes seconds to start
 }
-PASSED_ON = ("AWS_", "RAYTRAIN_", "OMP_", "MKL_")  # S3's address and keys must reach the workers
+# To a cluster's workers. S3's address and keys are not among it: nodes have their own, by roles or
+# from where Ray was started on them, and what is passed on ends in Ray's logs.
+PASSED_ON = ("RAYTRAIN_", "OMP_", "MKL_")
 
 
 def connect(scaling: ScalingConfig) -> bool:
@@ -61,7 +63,7 @@ def connect(scaling: ScalingConfig) -> bool:
     # Reads must find room beside the workers, on the smallest machine too.
     needed = math.ceil((scaling.workers or 1) * scaling.cpus_per_worker) + 1
     cpus = max(needed, os.cpu_count() or 1)
-    # Its processes inherit our environment. In a runtime_env the keys of S3 would be in Ray's logs.
+    # Its processes inherit our environment.
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
