@@ -6,6 +6,7 @@ python -m raytrain.doctor --deep data.root=s3://bucket/earth  reads all shards, 
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deep", action="store_true", help="compare all shards with their sha256")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="settings of the run")
     options = parser.parse_intermixed_args(arguments)
+    os.environ.setdefault("RAYTRAIN_RETRY_S", "5")  # a check is no run: it says what it sees
     console = Console(soft_wrap=True, highlight=False)
     began, states = time.monotonic(), list[State]()
     try:
