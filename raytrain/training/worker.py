@@ -1,5 +1,6 @@
 """What runs in each Ray Train worker: open the streams, call the loop, tell the driver."""
 
+import logging
 import os
 import traceback
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def _train(job: Job, board: Any) -> Record:
         )
         for name, stream in job.streams.items()
     }
+    storage.log.addHandler(Notices(board))
     report = Reporter(board)
     first = context.get_world_rank() == 0
     start = checkpoint.latest(
@@ -125,6 +127,17 @@ def user_message(error: BaseException | None) -> str | None:
             )
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
+
+
+class Notices(logging.Handler):
+    """Passes what is logged here on to the user."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__()
+        self.board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.board.put.remote({"notice": record.getMessage()})
 
 
 class Reporter:
