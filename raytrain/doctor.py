@@ -6,6 +6,7 @@ python -m raytrain.doctor --deep data.root=s3://bucket/earth  reads all shards, 
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from raytrain import storage
 from raytrain.checks.finding import Finding, State, findings, reason
 from raytrain.errors import UserError
 from raytrain.pretrain import read_config
@@ -22,6 +24,7 @@ from raytrain.training.config import RunConfig
 if TYPE_CHECKING:
     from raytrain.checks.machine import Facts
     from raytrain.checks.nodes import Node
+    from raytrain.data.cards import Card
 
 MARKS: dict[State, str] = {"green": "ok", "yellow": "see", "red": "BAD"}
 STORAGE_S = 150.0  # three rounds of all nodes
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deep", action="store_true", help="compare all shards with their sha256")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="settings of the run")
     options = parser.parse_intermixed_args(arguments)
+    os.environ.setdefault("RAYTRAIN_RETRY_S", "5")  # a check is no run: it says what it sees
     console = Console(soft_wrap=True, highlight=False)
     began, states = time.monotonic(), list[State]()
     try:
@@ -67,27 +71,38 @@ def _show(console: Console, finding: Finding) -> None:
 def examine(config: RunConfig, deep: bool, say: Callable[[str], None]) -> Iterator[Finding]:
     """All findings, as they come. Raises UserError where the settings are of no run."""
     # Heavy imports wait until the settings are known to be good.
+    from raytrain.training import launch
+    from raytrain.training.job import chosen_cards
+
+    cards = chosen_cards(config)
+    yield from findings("mlflow", lambda: _tracking(config))
+    try:
+        is_cluster = launch.connect(config.scaling)
+        yield from _on_ray(config, cards, is_cluster, deep, say)
+    except Exception as error:  # there is no cluster, or no longer
+        yield Finding("ray", "red", reason(error))
+
+
+def _on_ray(
+    config: RunConfig,
+    cards: "dict[str, Card]",
+    is_cluster: bool,
+    deep: bool,
+    say: Callable[[str], None],
+) -> Iterator[Finding]:
     from raytrain.checks import collective, doors, shards, store
     from raytrain.checks.machine import survey
     from raytrain.checks.nodes import alive, everywhere
     from raytrain.training import launch
-    from raytrain.training.job import chosen_cards
 
-    cards, root = chosen_cards(config), config.data.root
-    yield from findings("mlflow", lambda: _tracking(config))
-    try:
-        is_cluster = launch.connect(config.scaling)
-    except Exception as error:
-        yield Finding("ray", "red", reason(error))
-        return
     try:
         workers, use_gpu = launch.choose_workers(config.scaling, say if is_cluster else None)
         yield Finding("workers", "green", f"room for {workers} on {'GPUs' if use_gpu else 'CPUs'}")
-    except Exception as error:
+    except UserError as error:
         workers, use_gpu = 0, False
-        yield Finding("workers", "red", reason(error))
-    nodes = alive()
-    surveyed = everywhere(nodes, survey, config.storage)
+        yield Finding("workers", "red", str(error))
+    nodes, root = alive(), config.data.root
+    surveyed = everywhere(nodes, survey, storage.absolute(config.storage))
     for node, problem in surveyed.failed.items():
         yield Finding("nodes", "red", f"{node}: {problem}", "see Ray's logs of it, or remove it")
     facts = surveyed.given

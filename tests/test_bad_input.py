@@ -1,7 +1,11 @@
 """Bad input that shows only once Ray is there, by the command in this process."""
 
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raytrain.pretrain import main
@@ -41,6 +45,37 @@ def test_more_workers_than_the_machine_has_room_for(
     status, said = command(capsys, tiny_world.arguments("a", "scaling.workers=64"))
     assert status == 2
     assert "64 workers need 64 CPUs, but the cluster has" in said
+
+
+def test_a_model_that_does_not_fit_into_memory(
+    tiny_world, capsys: pytest.CaptureFixture[str]
+) -> None:
+    too_wide = "location.network.width=2000000"
+    status, said = command(capsys, tiny_world.arguments("a", too_wide))
+    assert status == 2
+    assert "error: a worker ran out of memory (" in said
+    assert "Raise training.accumulate, which keeps the batch and its negatives" in said
+    assert "Traceback" not in said
+
+
+def test_workers_that_are_lost_too_often(tiny_world, capsys: pytest.CaptureFixture[str]) -> None:
+    def kill_a_worker() -> None:
+        while not tiny_world.checkpoint_of("a", 10).exists():
+            time.sleep(0.1)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any("RayTrainWorker" in part for part in process.cmdline()):
+                    process.kill()
+
+    threading.Thread(target=kill_a_worker, daemon=True).start()
+    long = ("training.steps=5000", "training.checkpoint_every=10")
+    status, said = command(capsys, tiny_world.arguments("a", *long))
+    assert status == 2
+    assert (
+        "error: workers were lost more often than scaling.max_failures allows (worker 0: " in said
+    )
+    assert "goes on from its last checkpoint" in said
+    assert "Traceback" not in said
 
 
 def test_a_changed_shard(tiny_world, capsys: pytest.CaptureFixture[str]) -> None:

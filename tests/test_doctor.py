@@ -1,6 +1,5 @@
 """`raytrain.doctor` on a fit machine, and on faults that are real: each has a line of its own."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -10,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
-from raytrain.checks import verdicts
+from raytrain.checks import collective, verdicts
 from raytrain.checks.doors import job_server_finding, listening_findings
 from raytrain.checks.finding import Finding, findings
 from raytrain.checks.machine import Disk, Facts, Gpu, survey
 from raytrain.checks.nodes import alive, clock_offset_s, everywhere
 from raytrain.doctor import main
+from raytrain.training.config import RunConfig, ScalingConfig
 
 
 def examined(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, list[str]]:
@@ -51,8 +52,8 @@ def test_a_machine_that_is_fit(tiny_world: Any, capsys: pytest.CaptureFixture[st
     (content,) = lines_of("content", lines)
     assert "MB are what the manifests say" in content
     (reduced,) = lines_of("all-reduce", lines)
-    assert "gloo among 2 workers on CPUs: " in reduced
-    assert float(reduced.partition("CPUs: ")[2].split()[0]) > 0.01
+    assert "gloo among 2 workers: " in reduced
+    assert float(reduced.partition("workers: ")[2].split()[0]) > 0.01
     (stored,) = lines_of("storage", lines)
     assert f"{tiny_world.storage} is written, read, listed, deleted; 16 MB" in stored
     assert not list(Path(tiny_world.storage).iterdir())
@@ -165,14 +166,34 @@ def test_what_nodes_report_is_judged(facts: Facts) -> None:
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_node_that_does_not_answer_and_one_that_fails() -> None:
+    def sleep() -> None:
+        time.sleep(300)
+
+    def fail() -> None:
+        Path("/nowhere").rmdir()
+
     nodes = alive()
     assert abs(clock_offset_s(nodes[0])) < 0.1
     began = time.monotonic()
-    (problem,) = everywhere(nodes, time.sleep, 300, seconds=2.0).failed.values()
+    (problem,) = everywhere(nodes, sleep, seconds=2.0).failed.values()
     assert problem == "no answer in 2 s"
     assert time.monotonic() - began < 10
-    (problem,) = everywhere(nodes, shutil.rmtree, "/nowhere").failed.values()
+    (problem,) = everywhere(nodes, fail).failed.values()
     assert problem.startswith("FileNotFoundError: ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_workers_that_do_not_meet_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collective, "PATIENCE_S", 1.0)
+    config = RunConfig(storage=str(tmp_path), scaling=ScalingConfig(workers=2))
+    (found,) = collective.reduce_findings(config, 2, use_gpu=False)
+    assert (found.state, found.words) == ("red", "2 workers have not met by gloo in 1 s")
+    deadline, cpus = time.monotonic() + 60, ray.cluster_resources()["CPU"]
+    while ray.available_resources().get("CPU") != cpus:  # its workers end with it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_check_raises_or_hangs() -> None:
@@ -234,4 +255,4 @@ def test_gpus_and_nccl(tiny_world: Any) -> None:
     assert torch.cuda.get_device_name(0) in lines_of("gpus", lines)[0]
     assert lines_of("gpus", lines)[0].split()[2] == str(gpus)
     (reduced,) = lines_of("all-reduce", lines)
-    assert f"nccl among {gpus} GPUs" in reduced if gpus > 1 else "nccl runs on" in reduced
+    assert f"nccl among {gpus} workers" in reduced if gpus > 1 else "nccl runs on" in reduced

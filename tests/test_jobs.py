@@ -58,7 +58,7 @@ def test_an_evaluation_is_spread_over_the_nodes(cluster: Cluster, tmp_path: Path
 def test_the_doctor_finds_the_cluster_fit(
     cluster: Cluster, tiny_world: Any, tmp_path: Path
 ) -> None:
-    cluster.grow()
+    a_second_node(cluster)
     entry = ["python", "-m", "raytrain.doctor", *overrides(tiny_world, "fit")]
     status, output = cluster.submit([], entry, tmp_path)
     assert status == 0, output

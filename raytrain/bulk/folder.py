@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 import pyarrow.dataset
 import pyarrow.parquet
 from pyarrow.fs import FSSpecHandler, PyFileSystem
@@ -94,7 +93,7 @@ class EmbeddingFolder:
         """Embeddings that are there, and rows left out by reason."""
         if not self.parts:
             return 0, Counter()
-        filesystem, path = fsspec.core.url_to_fs(self.url)
+        filesystem, path = storage.filesystem(self.url)
         arrow = PyFileSystem(FSSpecHandler(filesystem))
 
         def dataset(folder: str, names: set[str]) -> pyarrow.dataset.Dataset:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -139,7 +138,7 @@ class Table:
     ) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         """The schema of a file, of CSV as far as it is not known, and rows, read as they are
         taken."""
-        filesystem, path = fsspec.core.url_to_fs(file)
+        filesystem, path = storage.filesystem(file)
         arrow = PyFileSystem(FSSpecHandler(filesystem))
         if self.kind == "parquet":
             stored = pyarrow.parquet.ParquetFile(

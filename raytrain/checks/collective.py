@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raytrain import storage
 from raytrain.checks.finding import Finding, reason
 from raytrain.errors import UserError
-from raytrain.training.config import RunConfig
+from raytrain.training.config import RunConfig, ScalingConfig
 from raytrain.training.launch import resources
 
 NAME = "all-reduce"
@@ -44,38 +44,52 @@ def reduce_findings(config: RunConfig, workers: int, use_gpu: bool) -> Iterator[
     if workers == 1 and not use_gpu:
         yield Finding(NAME, "green", "not needed: one worker")
         return
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
-    running = fit.remote(config, workers, use_gpu)
     backend = "nccl" if use_gpu else "gloo"
     try:
-        ranks, seconds = ray.get(running, timeout=PATIENCE_S)
+        ranks, seconds = _bounded_fit(config, workers, use_gpu)
     except GetTimeoutError:
-        ray.cancel(running, force=True)  # ends the workers too
         words = f"{workers} workers have not met by {backend} in {PATIENCE_S:g} s"
         yield Finding(NAME, "red", words, REMEDY)
-        return
     except RayTaskError as error:
         yield Finding(NAME, "red", f"by {backend}: {reason(error.cause)}", REMEDY)
-        return
-    if ranks == 1:
-        yield Finding(NAME, "green", f"{backend} runs on the one GPU")
     else:
-        # Each rank sends and receives 2 (n - 1) / n of the bytes, whatever the algorithm.
-        speed = 2 * (ranks - 1) / ranks * LARGE / seconds.large
-        kind = "GPUs" if use_gpu else "workers on CPUs"
-        words = (
-            f"{backend} among {ranks} {kind}: {speed / 1e9:.2f} GB/s each way, "
-            f"{seconds.small * 1e6:,.0f} µs for {SMALL} bytes"
-        )
-        slow = speed < SLOW_BYTES_PER_S[backend]
-        yield Finding(NAME, "yellow" if slow else "green", words, REMEDY if slow else "")
+        yield _judged(backend, ranks, seconds)
 
 
-def _fit(config: RunConfig, workers: int, use_gpu: bool) -> tuple[int, Seconds]:
-    """The number of ranks and what rank 0 measured. A task, so that all of it can be ended."""
-    scaling, name = config.scaling, f".doctor-{secrets.token_hex(4)}"
-    root = storage.absolute(config.storage)
+def _judged(backend: str, ranks: int, seconds: Seconds) -> Finding:
+    if ranks == 1:
+        return Finding(NAME, "green", f"{backend} runs on the one GPU")
+    # Each rank sends and receives 2 (n - 1) / n of the bytes, whatever the algorithm.
+    speed = 2 * (ranks - 1) / ranks * LARGE / seconds.large
+    words = (
+        f"{backend} among {ranks} workers: {speed / 1e9:.2f} GB/s each way, "
+        f"{seconds.small * 1e6:,.0f} µs for {SMALL} bytes"
+    )
+    if speed < SLOW_BYTES_PER_S[backend]:
+        return Finding(NAME, "yellow", words, REMEDY)
+    return Finding(NAME, "green", words)
+
+
+def _bounded_fit(config: RunConfig, workers: int, use_gpu: bool) -> tuple[int, Seconds]:
+    """The number of ranks and what rank 0 measured. By a task, whose end ends its workers too.
+    Raises Ray's GetTimeoutError or RayTaskError, and leaves nothing in the storage."""
+    root, name = storage.absolute(config.storage), f".doctor-{secrets.token_hex(4)}"
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
+    running = fit.remote(root, name, config.scaling, workers, use_gpu)
+    try:
+        measured: tuple[int, Seconds] = ray.get(running, timeout=PATIENCE_S)
+        return measured
+    except GetTimeoutError:
+        ray.cancel(running, force=True)
+        raise
+    finally:
+        storage.remove_folder(storage.join(root, name))
+
+
+def _fit(
+    root: str, name: str, scaling: ScalingConfig, workers: int, use_gpu: bool
+) -> tuple[int, Seconds]:
     trainer = TorchTrainer(
         _measure,
         torch_config=TorchConfig(timeout_s=MEET_S),
@@ -94,8 +108,6 @@ def _fit(config: RunConfig, workers: int, use_gpu: bool) -> tuple[int, Seconds]:
         raise UserError("; ".join(sorted(reasons))) from None
     except ray.train.ControllerError as error:
         raise UserError(reason(error.controller_failure)) from None
-    finally:
-        storage.remove_folder(storage.join(root, name))
 
 
 def _measure() -> tuple[int, Seconds]:

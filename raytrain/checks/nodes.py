@@ -79,13 +79,17 @@ def everywhere(
 def clock_offset_s(node: Node, tries: int = 3, seconds: float = 20.0) -> float:
     """How far a node's clock is ahead of this one, in seconds, to half a round trip of the quickest
     of some calls. Raises Ray's GetTimeoutError where the node does not answer."""
-    now, trips = _pinned(node, time.time), []
+    now, trips = _pinned(node, _now), []
     for _ in range(tries):
         sent = time.time()
         there: float = ray.get(now.remote(), timeout=seconds)
         received = time.time()
         trips.append((received - sent, there - (sent + received) / 2))
     return min(trips)[1]
+
+
+def _now() -> float:
+    return time.time()
 
 
 def _pinned(node: Node, function: Callable[..., Any]) -> Any:

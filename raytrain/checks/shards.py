@@ -93,6 +93,7 @@ def content_findings(cards: Mapping[str, Card], root: str, nodes: list[Node]) ->
     """All shards read whole and compared with their sha256: where they are files, by every node,
     else by one of the nodes each. Takes as long as that takes."""
     urls = [card.url(root) for card in cards.values()]
+    urls = [url for url in urls if storage.size(storage.join(url, MANIFEST)) is not None]
     total = sum(_bytes(Manifest.load(url)) for url in urls)
     began = time.monotonic()
     order = [node.id for node in nodes]

@@ -70,7 +70,7 @@ def gpus(facts: Mapping[str, Facts], by_ray: Mapping[str, float]) -> list[Findin
 
 def _gpu_faults(node: str, facts: Facts, by_ray: float) -> Iterable[Fault]:
     there = max(len(facts.gpus), facts.torch_gpus)
-    if facts.torch_gpus < there or facts.torch_gpus < by_ray:
+    if facts.torch_gpus < by_ray:
         words = (
             f"Ray counts {by_ray:g} GPUs, the driver {len(facts.gpus)}, torch {facts.torch_gpus}"
         )

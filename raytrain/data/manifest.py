@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,18 +74,19 @@ class Manifest:
                 f"no shards in {url}: {where} does not exist. Make them with "
                 "`python -m raytrain.prepare`, or correct `data.root` or the card's `shards`"
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ShardError(f"{where} is not a {FORMAT} manifest: {error!r}") from None
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "Manifest":
-        """Parse a manifest. Raises ValueError, KeyError or TypeError where it is none."""
+        """Parse a manifest. Raises ValueError, KeyError, TypeError, AttributeError or
+        RecursionError where it is none."""
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"`format` is not {FORMAT}")
         del values["samples"]
         values["fields"] = {name: _field(field) for name, field in values["fields"].items()}
-        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+        values["shards"] = tuple(map(_shard, values["shards"]))
         values["holdout"] = Holdout(**values["holdout"])
         return cls(**values)
 
@@ -108,6 +110,16 @@ class Manifest:
             known = f"they hold {', '.join(self.fields)}"
             raise ShardError(f"the shards of {self.modality} have no field `{name}`; {known}")
         return self.fields[name]
+
+
+def _shard(values: dict[str, Any]) -> Shard:
+    """A shard whose name leads nowhere else, and whose rows, 16 bytes at least, fit into it."""
+    shard = Shard(**values)
+    if not re.fullmatch(r"[^/\\:]+", shard.name) or shard.name in (".", ".."):
+        raise ValueError(f"`{shard.name}` is no name of a file beside the manifest")
+    if not 0 <= 16 * shard.samples <= shard.bytes:
+        raise ValueError(f"{shard.name}: {shard.samples:,} samples in {shard.bytes:,} bytes")
+    return shard
 
 
 def _field(values: dict[str, Any]) -> Field:

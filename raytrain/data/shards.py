@@ -60,16 +60,35 @@ def read_shard(
 
     With `rows` (indices into the shard) only these are decoded, in that order. Rows that cannot be
     decoded or whose coordinates are no place are left out and returned as Skipped. With `verify`
-    the shard's sha256 is checked first. Raises ShardError, which names the shard.
+    the shard's sha256 is checked first. What came over a network and is not as it should be is
+    fetched once more, and then checked. Raises ShardError, which names the shard.
     """
     where = storage.join(url, shard.name)
+    try:
+        return _decoded(where, shard, fields, layout, verify, rows)
+    except ShardError:
+        if storage.is_local(where):
+            raise
+        return _decoded(where, shard, fields, layout, True, rows)
+
+
+def _decoded(
+    where: str,
+    shard: Shard,
+    fields: Mapping[str, Field],
+    layout: str,
+    verify: bool,
+    rows: NDArray[np.int64] | None,
+) -> Columns:
     buffer = _content(where, shard, verify)
     read = _read_columns if layout == COLUMNS else _read_samples
     try:
-        columns, skipped = read(buffer, fields, rows, shard.samples)
-    except CodecError as error:
+        columns, skipped = _drop_bad_places(*read(buffer, fields, rows, shard.samples), rows)
+    except (ValueError, MemoryError) as error:
         raise ShardError(f"{where} is damaged: {error}. {_MEND}") from None
-    return _drop_bad_places(columns, skipped, rows)
+    if skipped and not storage.is_local(where):
+        _check_sha256(where, shard, buffer)  # rows are left out only where they were written so
+    return columns, skipped
 
 
 def check_shards(url: str, manifest: Manifest) -> None:
@@ -92,6 +111,14 @@ def _check_size(where: str, shard: Shard, size: int | None) -> None:
 _MEND = "Copy it again, or delete it and run `python -m raytrain.prepare` again"
 
 
+def _check_sha256(where: str, shard: Shard, buffer: memoryview) -> None:
+    if (digest := hashlib.sha256(buffer).hexdigest()) != shard.sha256:
+        raise ShardError(
+            f"{where} is changed: its sha256 is {digest[:16]}…, the manifest says "
+            f"{shard.sha256[:16]}…. {_MEND}"
+        )
+
+
 def _content(where: str, shard: Shard, verify: bool) -> memoryview:
     try:
         if storage.is_local(where):
@@ -104,11 +131,8 @@ def _content(where: str, shard: Shard, verify: bool) -> memoryview:
     except ValueError:  # an empty file cannot be mapped
         buffer = memoryview(b"")
     _check_size(where, shard, len(buffer))
-    if verify and (digest := hashlib.sha256(buffer).hexdigest()) != shard.sha256:
-        raise ShardError(
-            f"{where} is changed: its sha256 is {digest[:16]}…, the manifest says "
-            f"{shard.sha256[:16]}…. {_MEND}"
-        )
+    if verify:
+        _check_sha256(where, shard, buffer)
     return buffer
 
 
@@ -120,7 +144,10 @@ def _read_columns(
     for member, content in codecs.tar_members(buffer):
         name = member.partition(".")[2].removesuffix(".npy")
         if name in groups:
-            groups[name].append(codecs.decode_npy(content))
+            try:
+                groups[name].append(codecs.decode_npy(content))
+            except CodecError as error:
+                raise CodecError(f"member `{member}`: {error}") from None
     for name, field in wanted.items():
         _check_groups(name, groups[name], field, samples)
     return {name: _gather(groups[name], rows) for name in wanted}, []
@@ -163,11 +190,10 @@ def _read_samples(
     skipped = []
     for position, row in enumerate(chosen.tolist()):
         try:
-            _decode_sample(members[keys[row]], fields, columns, position)
-        except (CodecError, KeyError, ValueError, TypeError, OSError) as error:
+            _decode_sample(keys[row], members[keys[row]], fields, columns, position)
+        except CodecError as error:
             columns[LONLAT][position] = 0.0
-            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            skipped.append(Skipped(position, keys[row], reason))
+            skipped.append(Skipped(position, keys[row], str(error)))
     images = {name for name, field in fields.items() if field.encoding in codecs.IMAGE_DECODERS}
     for name in images:  # a view: decoders write rows of pixels, fields are [channels, h, w]
         columns[name] = columns[name].transpose(0, 3, 1, 2)
@@ -183,20 +209,28 @@ def _empty_column(field: Field, n: int) -> NDArray[Any]:
 
 
 def _decode_sample(
+    key: str,
     sample: dict[str, memoryview],
     fields: Mapping[str, Field],
     columns: dict[str, NDArray[Any]],
     position: int,
 ) -> None:
-    place = json.loads(bytes(sample["json"]))
-    columns[LONLAT][position] = place["lon"], place["lat"]
-    for name, field in fields.items():
-        content = sample[f"{name}.{field.encoding}"]
-        if field.encoding == "txt":
-            columns[name][position] = str(content, "utf-8")
-        else:
-            decode = codecs.IMAGE_DECODERS.get(field.encoding, codecs.decode_array)
-            decode(content, columns[name][position])
+    suffix = "json"
+    try:
+        place = json.loads(bytes(sample[suffix]))
+        columns[LONLAT][position] = place["lon"], place["lat"]
+        for name, field in fields.items():
+            suffix = f"{name}.{field.encoding}"
+            content = sample[suffix]
+            if field.encoding == "txt":
+                columns[name][position] = str(content, "utf-8")
+            else:
+                decode = codecs.IMAGE_DECODERS.get(field.encoding, codecs.decode_array)
+                decode(content, columns[name][position])
+    except KeyError as error:
+        raise CodecError(f"`{key}` has no {error}") from None
+    except Exception as error:  # decoders raise what they like of bytes that are not theirs
+        raise CodecError(f"`{key}.{suffix}`: {error}") from None
 
 
 def _drop_bad_places(

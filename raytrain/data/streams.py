@@ -127,7 +127,7 @@ class Stream:
 
     def dataset(self, rank: int, world: int, node: str, reads: int = 1) -> ray.data.Dataset:
         """The rank's stream as a Ray Dataset, long enough for `rows_wanted`, which reads so many
-        shards at a time, on the node of that id, where nothing then travels between nodes."""
+        shards at a time, on the node of that id while it takes tasks: nothing travels then."""
         chosen, rows = [], 0
         for visit in self.visits(rank, world):
             chosen.append(visit)
@@ -147,7 +147,9 @@ class Stream:
             # in whole ones: on many workers it is none, and reads that ask for one would starve.
             num_cpus=0,
             concurrency=reads,
-            ray_remote_args={"scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)},
+            ray_remote_args={
+                "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)
+            },
         )
 
     def _rows(

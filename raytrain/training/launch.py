@@ -235,9 +235,9 @@ def _explained(error: BaseException) -> BaseException:
     """The user's error behind what Ray raised, or what it raised."""
     if isinstance(error, ray.train.WorkerGroupError):
         reasons = "; ".join(f"worker {r}: {e}" for r, e in error.worker_failures.items())
-        return TrainingFailedError(f"training failed for good: {reasons}")
+        return UserError(
+            f"workers were lost more often than scaling.max_failures allows ({reasons}). The same "
+            "command with the run's name goes on from its last checkpoint; where they ran out of "
+            "memory, raise training.accumulate"
+        )
     return error
-
-
-class TrainingFailedError(RuntimeError):
-    """Workers failed more often than scaling.max_failures allows."""

@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 import ray.util
 import torch
+from ray.exceptions import RayError, RayTaskError
 from ray.train.v2._internal.execution.context import get_train_context
 
 from raytrain import storage
@@ -23,6 +24,8 @@ from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
 from raytrain.training.loop import train
 
+NO_MEMORY = "can't allocate memory"  # torch says it so on a CPU
+
 
 def run_worker(settings: dict[str, Any]) -> Record:
     """The train function of TorchTrainer. Returns the outcome of `train`.
@@ -33,13 +36,19 @@ def run_worker(settings: dict[str, Any]) -> Record:
         return _train(settings["job"], settings["board"])
     except Exception as error:
         message = user_message(error)
-        # Beside other ranks these may echo a peer that was lost, which a restart mends.
-        alone = ray.train.get_context().get_world_size() == 1
-        if message is None and (alone or not isinstance(error, RuntimeError | OSError)):
+        if message is None and not _echoes_a_loss(error):
             message = traceback.format_exc()
         if message is not None:
             ray.get(settings["board"].put.remote({"error": message}))
         raise
+
+
+def _echoes_a_loss(error: Exception) -> bool:
+    """Whether a restart may mend it: other ranks or nodes were lost."""
+    if isinstance(error, RayError):
+        return not isinstance(error, RayTaskError)
+    alone = ray.train.get_context().get_world_size() == 1
+    return isinstance(error, RuntimeError | OSError) and not alone
 
 
 def _train(job: Job, board: Any) -> Record:
@@ -72,10 +81,10 @@ def _train(job: Job, board: Any) -> Record:
     )
     if first:
         board.begin.remote(start.step if start else 0, ranks)
-    return train(job, readers, ray.train.torch.get_device(), start, report, _node_goes())
+    return train(job, readers, ray.train.torch.get_device(), start, report, _node_goes(report))
 
 
-def _node_goes() -> Callable[[], bool]:
+def _node_goes(report: "Reporter") -> Callable[[], bool]:
     """Tells once of each notice that a node of this run will be taken away. Every worker has it;
     ray.train.get_preemption_info would have all of them wait for each other, at every step."""
     heard, context = None, get_train_context().preemption_context
@@ -83,8 +92,11 @@ def _node_goes() -> Callable[[], bool]:
     def news() -> bool:
         nonlocal heard
         notice = context.preemption_info
-        new, heard = notice != heard, notice
-        return bool(new)
+        if notice == heard:
+            return False
+        heard = notice
+        report({"notice": "a node of this run will be taken away; there is a checkpoint at once"})
+        return True
 
     return news
 
@@ -100,10 +112,17 @@ def _threads(scaling: ScalingConfig, workers_here: int) -> int:
 
 
 def user_message(error: BaseException | None) -> str | None:
-    """The message of the UserError in a chain of causes (Ray wraps what its tasks raise)."""
+    """The message of the UserError in a chain of causes (Ray wraps what its tasks raise), or what
+    to do where memory has run out."""
     while error is not None:
         if isinstance(error, UserError):
             return str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
+            reason = str(error).partition("\n")[0]
+            return (
+                f"a worker ran out of memory ({reason}). Raise training.accumulate, which keeps "
+                "the batch and its negatives, or lower training.batch or the model's size"
+            )
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
 

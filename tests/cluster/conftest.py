@@ -30,10 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=LACK))
 
 
+@pytest.fixture(autouse=True)
+def times(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test's report has what was done for it, and so passes it on to who sums up."""
+    yield
+    request.node.user_properties.extend(TIMES)
+    TIMES.clear()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TIMES:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    ended = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    done = [time for report in ended for time in report.user_properties]
+    if done:
         terminalreporter.section("times on the cluster")
-        for what, seconds in TIMES:
+        for what, seconds in done:
             terminalreporter.line(f"{seconds:7.1f} s  {what[:90]}")
     skipped = terminalreporter.stats.get("skipped", [])
     if LACK and any("tests/cluster" in report.nodeid for report in skipped):

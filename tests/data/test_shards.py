@@ -224,7 +224,9 @@ def test_a_truncation_that_the_manifest_agrees_with_is_seen(tmp_path: Path) -> N
     url, manifest, path = first_shard(tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
     shard = replace(manifest.shards[0], bytes=5000)
-    with pytest.raises(ShardError, match=r"damaged: ends at byte 5000, inside a member"):
+    with pytest.raises(
+        ShardError, match=r"damaged: ends at byte 5000, inside member `000000.tile.npy`, which"
+    ):
         read_shard(url, shard, manifest.fields)
 
 

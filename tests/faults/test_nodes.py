@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from nodes import Cluster
 
 from raytrain.data.visits import rows_taken
 from raytrain.training import checkpoint
+from raytrain.training.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.slow
 
-STEPS, BATCH, EVERY = 400, 96, 25
+STEPS, BATCH = 160, 96
 SETTINGS = (
     f"training.steps={STEPS}",
     f"training.batch={BATCH}",
-    f"training.checkpoint_every={EVERY}",
+    "training.checkpoint_every=40",
     "training.accumulate=8",  # slow steps
     "scaling.workers=2",
     "scaling.cpus_per_worker=1.5",  # so that a node has room for one
@@ -48,31 +50,41 @@ def cluster() -> Iterator[Cluster]:
 def test_a_run_shrinks_and_grows(cluster: Cluster, tiny_world: Any) -> None:
     """2 workers; 1 after a node was said to go, and went; 2 after another came."""
     run_url = f"{tiny_world.storage}/elastic"
-    off_schedule: list[int] = []
-    going = cluster.nodes[2]
 
-    def take_a_node_away() -> None:
-        cluster.drain(going, seconds=60)
-        while not off_schedule:
-            time.sleep(0.1)
-            for path in Path(run_url).glob("checkpoint_*/state.json"):
-                step = int(path.parent.name.removeprefix("checkpoint_"))
-                off_schedule.extend([step] if step % EVERY else [])
-        cluster.lose(going)
+    def wait_for_checkpoint(workers: list[int]) -> None:
+        """Of steps that so many workers made, one number after another."""
+        while True:
+            with suppress(CheckpointError):  # the first is being written
+                found = checkpoint.latest(run_url, say=lambda fault: None)
+                position = found.positions["words"] if found else ()
+                if [ranks for ranks, _ in position] == workers:
+                    return
+            time.sleep(0.2)
 
-    leaving = threading.Thread(target=take_a_node_away, daemon=True)
+    def lose_a_node() -> None:
+        wait_for_checkpoint([2])
+        cluster.lose(cluster.nodes[2])
+
+    def add_a_node() -> None:
+        wait_for_checkpoint([2, 1])
+        cluster.add()
+
+    reactions = {
+        "step ": lambda: cluster.drain(cluster.nodes[2], seconds=60),
+        "a node of this run will be taken away": lose_a_node,
+        "a worker was lost": add_a_node,
+    }
 
     def hear(line: str) -> None:
-        if line.startswith("step ") and not leaving.ident:
-            leaving.start()
-        if "with 1 in place of 2" in line:
-            cluster.add()
+        for words in [*reactions]:
+            if line.startswith(words):
+                threading.Thread(target=reactions.pop(words), daemon=True).start()
 
     entry = ["python", "-m", "raytrain.pretrain", *tiny_world.arguments("elastic", *SETTINGS)]
     status, output = cluster.submit([], entry, tiny_world.folder, hear)
     assert status == 0, output
-    assert off_schedule
-    assert "a worker was lost; training goes on from step" in output
+    assert not reactions, output
+    assert "with 1 in place of 2" in output
     assert "workers came; training goes on from step" in output
     last = checkpoint.latest(run_url)
     assert last is not None
