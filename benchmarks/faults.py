@@ -30,13 +30,14 @@ import psutil
 
 from raytrain.data.visits import rows_taken
 from raytrain.training import checkpoint
+from raytrain.training.checkpoint import CheckpointError
 
 STEPS, BATCH, WORKERS, KILLS_A_RUN = 300, 256, 2, 5
 SETTINGS = [
     f"training.steps={STEPS}", f"training.batch={BATCH}", "training.checkpoint_every=25",
     "training.validate_every=1000", "training.log_every=1", f"scaling.workers={WORKERS}",
-    "scaling.threads_per_worker=1", "scaling.max_failures=-1", "evaluate.seeds=1",
-    "tracking.uri=null",
+    "scaling.threads_per_worker=1", "scaling.max_failures=-1", "tracking.uri=null",
+    "evaluate.tasks=igbp", "evaluate.seeds=1",
 ]  # fmt: skip
 VICTIMS = {"worker": "RayTrainWorker", "controller": "TrainController", "raylet": "raylet/raylet"}
 
@@ -72,18 +73,24 @@ class Run:
     def finish(self, kills: int, rng: np.random.Generator) -> None:
         """Run to the end, with so many kills on the way."""
         self.start()
-        while self.process.poll() is None or self.step() < STEPS:
+        starts = 1
+        while self.process.poll() is None or not self.is_complete():
             if self.process.poll() is not None:
+                if starts > len(self.kills):
+                    sys.exit(f"{self.url.name} ended by itself:\n{''.join(self.said)}")
                 self.start()
+                starts += 1
             if len(self.kills) < kills and self.trains():
                 time.sleep(rng.uniform(0, 4))
                 self.kill(rng)
             time.sleep(0.1)
 
-    def step(self) -> int:
-        """The last step with a complete checkpoint."""
-        found = checkpoint.latest(str(self.url), say=lambda fault: None)
-        return found.step if found else 0
+    def is_complete(self) -> bool:
+        """Whether there is a checkpoint of the last step."""
+        with suppress(CheckpointError):  # a first one that was not written to its end
+            found = checkpoint.latest(str(self.url), say=lambda fault: None)
+            return found is not None and found.step == STEPS
+        return False
 
     def trains(self) -> bool:
         """Whether a step that is new was done since the last kill."""
