@@ -202,15 +202,15 @@ def test_trials_of_several_workers(tiny_world: Any) -> None:
         "maximize": "retrieval",
         "max_concurrent": 1,
     }
-    workers = ["scaling.workers=2", "training.steps=40", "evaluate.every=10"]
+    workers = ["scaling.workers=2", "training.steps=20", "evaluate.every=5"]
     status, said = tiny_world.run(arguments(tiny_world, space, *workers), "tune")
     assert status == 0, said
     good, bad = trials(tiny_world)
-    assert (good["state"], good["steps"]) == ("finished", 40)
+    assert (good["state"], good["steps"]) == ("finished", 20)
     assert bad["state"] == "stopped"
-    assert 0 < bad["steps"] < 40
+    assert 0 < bad["steps"] < 20
     assert good["score"] > bad["score"]
-    checkpoint = Path(good["folder"], good["name"], "checkpoint_000040", "state.json")
+    checkpoint = Path(good["folder"], good["name"], "checkpoint_000020", "state.json")
     for position in json.loads(checkpoint.read_text())["positions"].values():
         assert [workers for workers, _ in position] == [2]
 

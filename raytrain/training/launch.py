@@ -39,6 +39,8 @@ LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
 # from where Ray was started on them, and what is passed on ends in Ray's logs.
 PASSED_ON = ("RAYTRAIN_", "OMP_", "MKL_")
 
+GO_ON = "the same command with the run's name goes on from its last checkpoint"
+
 
 def connect(scaling: ScalingConfig) -> bool:
     """Attach to the cluster that is running here or that RAY_ADDRESS names, else start Ray on this
@@ -127,25 +129,19 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     """Run the job to its end; returns the outcome of training.loop.train.
 
     `on_records` gets the workers' records as they come. Ctrl-C asks the workers for a checkpoint
-    and an early end. Workers, and Ray Train's controller, are started again up to
-    scaling.max_failures times; training goes on from the last checkpoint. Raises UserError for bad
-    input that a worker met.
+    and an early end. A lost worker is replaced up to scaling.max_failures times; training goes on
+    from the last checkpoint. Raises UserError for bad input that a worker met, and for what was
+    lost and cannot be replaced.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-    controllers, limit = 0, job.config.scaling.max_failures
-    while True:
-        fit = _Fit(_trainer(job, use_gpu, board))
-        fit.start()
-        _follow(fit, board, on_records)
-        if isinstance(fit.error, RayActorError) and (controllers < limit or limit == -1):
-            controllers += 1
-            on_records([{"notice": "Ray Train's controller was lost; it is started again"}])
-            continue
-        if fit.error is not None:
-            raise _explained(fit.error)
-        assert fit.outcome is not None
-        return fit.outcome
+    fit = _Fit(_trainer(job, use_gpu, board))
+    fit.start()
+    _follow(fit, board, on_records)
+    if fit.error is not None:
+        raise _explained(fit.error)
+    assert fit.outcome is not None
+    return fit.outcome
 
 
 def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
@@ -221,10 +217,8 @@ def _taken(board: Any) -> list[Record]:
     try:
         records: list[Record] = ray.get(board.take.remote())
     except RayActorError as error:
-        raise UserError(
-            f"the Ray cluster was lost while training ({type(error).__name__}); the same command "
-            "with the run's name goes on from its last checkpoint"
-        ) from None
+        reason = f"the Ray cluster was lost while training ({type(error).__name__})"
+        raise UserError(f"{reason}; {GO_ON}") from None
     for record in records:
         if "error" in record:  # bad input: no restart will mend it
             raise UserError(record["error"])
@@ -236,8 +230,9 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, ray.train.WorkerGroupError):
         reasons = "; ".join(f"worker {r}: {e}" for r, e in error.worker_failures.items())
         return UserError(
-            f"workers were lost more often than scaling.max_failures allows ({reasons}). The same "
-            "command with the run's name goes on from its last checkpoint; where they ran out of "
-            "memory, raise training.accumulate"
+            f"workers were lost more often than scaling.max_failures allows ({reasons}); {GO_ON}. "
+            "Where they ran out of memory, raise training.accumulate"
         )
+    if isinstance(error, RayActorError):
+        return UserError(f"Ray Train's controller was lost; {GO_ON}")
     return error

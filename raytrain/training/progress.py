@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Record = dict[str, Any]
@@ -49,7 +50,7 @@ class Display:
     def show(self, record: Record) -> None:
         """One record: of the loop, a validation, probes, samples that were skipped, or a notice."""
         if "notice" in record:
-            self.say(record["notice"])
+            self.say(escape(record["notice"]))
         elif "skipped" in record:
             self._count_skipped(record["skipped"])
         elif "loss" in record:
@@ -60,8 +61,8 @@ class Display:
             self.console.print(validation_line(record), highlight=False)
 
     def say(self, message: str) -> None:
-        """A line above the bar."""
-        self.console.print(message, highlight=False)
+        """A line above the bar, however long."""
+        self.console.print(message, highlight=False, soft_wrap=True)
 
     def _show_step(self, record: Record) -> None:
         self.step = record["step"]

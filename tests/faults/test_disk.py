@@ -1,6 +1,7 @@
 """The disk that checkpoints go to is full for a while."""
 
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,30 @@ def test_training_outlives_a_full_disk(tiny_world: Any, tmp_path: Path) -> None:
     run = tiny_world.start([*arguments, f"storage={disk}"], within=within)
     seen = Path(f"/proc/{run.process.pid}/root{disk}")
     run.wait_for(seen / "a" / "checkpoint_000010" / "state.json")
-    filler = seen / "filler"
-    full = subprocess.run(["dd", "if=/dev/zero", f"of={filler}"], stderr=subprocess.PIPE)
-    assert b"No space left" in full.stderr
+    filler, enough = seen / "filler", threading.Event()
+
+    def fill() -> None:
+        """Take what an old checkpoint leaves, too, when it goes."""
+        command = ["dd", "if=/dev/zero", f"of={filler}", "oflag=append", "conv=notrunc"]
+        while not enough.wait(0.05):
+            subprocess.run(command, stderr=subprocess.DEVNULL)
+
+    filling = threading.Thread(target=fill, daemon=True)
+    filling.start()
     said: list[str] = []
     assert run.process.stdout is not None
-    for line in run.process.stdout:
-        said.append(line)
-        if "cannot be written" in line:
-            filler.unlink()
-        if "Encoder " in line:  # while the process is there, its disk can be read
-            encoder = raytrain.load(seen / "a")
-    assert run.process.wait() == 0, "".join(said)
+    with run.process.stdout:
+        for line in run.process.stdout:
+            said.append(line)
+            if "cannot be written" in line:
+                enough.set()
+                filling.join()
+                filler.unlink()
+            if "Encoder " in line:  # while the process is there, its disk can be read
+                encoder = raytrain.load(seen / "a")
     output = "".join(said)
-    assert "No space left on device" in output
+    assert run.process.wait() == 0, output
+    assert "No space left on device" in output, output
     assert "training goes on, and the next is tried" in output
     assert "was written" in output
     assert encoder.encode(13.4, 52.5).shape == (1, encoder.dim)

@@ -18,11 +18,11 @@ from raytrain.training.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.slow
 
-STEPS, BATCH = 160, 96
+STEPS, BATCH = 120, 96
 SETTINGS = (
     f"training.steps={STEPS}",
     f"training.batch={BATCH}",
-    "training.checkpoint_every=40",
+    "training.checkpoint_every=30",
     "training.accumulate=8",  # slow steps
     "scaling.workers=2",
     "scaling.cpus_per_worker=1.5",  # so that a node has room for one
