@@ -1,6 +1,6 @@
 """Places a second of `raytrain.embed` beside those of its encoder alone, and the memory it needs.
 
-    python benchmarks/embed.py [--places 1000000] [--dtype float32] [--output embed.json]
+    python benchmarks/embed.py [--places 1000000] [--dtype float32] [--output FILE] [path=value …]
 
 Bare: a process for every CPU, of one thread, each calling `encode` again and again on places that
 lie in memory, as many at a time as the command takes; nothing is read, converted, kept or written.
@@ -33,7 +33,7 @@ from raytrain.bulk.write import ROWS, Dtype, open_folder, write_embeddings
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.pretrained import save_location_encoder
 from raytrain.evaluation import roster
-from raytrain.settings import to_dict
+from raytrain.settings import apply_overrides, build, to_dict
 from raytrain.training.config import ScalingConfig
 from raytrain.training.launch import connect
 
@@ -119,9 +119,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=get_args(Dtype), default="float32")
     parser.add_argument("--folder", type=Path, help="for 2.7 KB a place, then deleted")
     parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("location", nargs="*", metavar="path=value", help="as skip=false")
+    args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        config = LocationEncoderConfig()
+        config = build(LocationEncoderConfig, apply_overrides({}, args.location))
         save_location_encoder(f"{folder}/run", {"location": to_dict(config)}, config.build())
         make_places(Path(folder, "places.parquet"), args.places)
         connect(ScalingConfig())
