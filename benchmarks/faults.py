@@ -14,6 +14,7 @@ checkpoint, `repeat` from there, with the steps that were done already.
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -92,9 +93,9 @@ class Run:
         return False
 
     def trains(self) -> bool:
-        """Whether a step that is new was done since the last kill."""
+        """Whether a step that is new was done since training went on after the last kill."""
         times = self.times()
-        since = self.kills[-1]["at_s"] if self.kills else 0.0
+        since = self.kills[-1].get("goes_on_s", math.inf) if self.kills else 0.0
         new = [at for at in times.values() if at > since]
         if new and self.kills:
             self.kills[-1].setdefault("new_step_s", min(new))
