@@ -347,11 +347,12 @@ def s3(weed: Weed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weed]:
 
 
 def _free_ports(*names: str) -> dict[str, int]:
-    """Ports that are free, and free again 10,000 higher, where the server speaks gRPC."""
+    """Ports that are free, and free again 10,000 higher, where the server speaks gRPC. Both lie
+    below those that the kernel gives to connections of others in the meantime."""
     ports: dict[str, int] = {}
     rng = np.random.default_rng()
     while len(ports) < len(names):
-        port = int(rng.integers(20_000, 50_000))
+        port = int(rng.integers(20_000, 22_700))
         if port not in ports.values() and all(map(_is_free, (port, port + 10_000))):
             ports[names[len(ports)]] = port
     return ports
