@@ -18,12 +18,12 @@ from raytrain.training.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.slow
 
-STEPS, BATCH = 120, 96
+STEPS, BATCH = 240, 96
 SETTINGS = (
     f"training.steps={STEPS}",
     f"training.batch={BATCH}",
     "training.checkpoint_every=30",
-    "training.accumulate=8",  # slow steps
+    "training.accumulate=24",  # so slow that a node comes before the last step
     "scaling.workers=2",
     "scaling.cpus_per_worker=1.5",  # so that a node has room for one
     "scaling.min_workers=1",
