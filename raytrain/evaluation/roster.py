@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from raytrain import storage
 from raytrain.encoders.location import LocationEncoderConfig
-from raytrain.encoders.pretrained import load, newest_checkpoint
+from raytrain.encoders.pretrained import CHECKPOINT, load
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines
 from raytrain.evaluation.baselines import LabelBaseline
@@ -163,7 +164,7 @@ def _named(spec: str) -> tuple[Row, Tree | None]:
         learned=encoder.learned,
         config=dict(encoder.config),
         modalities=tuple(encoder.config.get("cards", {}).values()),
-        run_url=spec if newest_checkpoint(spec) else None,
+        run_url=spec if storage.folders(spec, CHECKPOINT) else None,
     ), encoder.config.get("location")
 
 
