@@ -18,7 +18,7 @@ from raytrain import storage
 from raytrain.checks.finding import Finding, reason
 from raytrain.errors import UserError
 from raytrain.training.config import RunConfig, ScalingConfig
-from raytrain.training.launch import resources
+from raytrain.training.launch import worker_group
 
 NAME = "all-reduce"
 LARGE, SMALL = 2**26, 4  # bytes: gradients of a large network, and one number
@@ -93,11 +93,7 @@ def _fit(
     trainer = TorchTrainer(
         _measure,
         torch_config=TorchConfig(timeout_s=MEET_S),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(scaling.min_workers, workers) if scaling.min_workers else workers,
-            use_gpu=use_gpu,
-            resources_per_worker=resources(scaling, use_gpu),
-        ),
+        scaling_config=worker_group(scaling, workers, use_gpu),
         run_config=ray.train.RunConfig(name=name, storage_path=root),
     )
     try:

@@ -114,15 +114,25 @@ def _lack(scaling: ScalingConfig, workers: int, use_gpu: bool) -> tuple[str, str
 
 def _nodes_come(scaling: ScalingConfig, workers: int, use_gpu: bool) -> bool:
     """Ask for the room of the run, which an autoscaler starts nodes for, and wait for it."""
-    wanted = placement_group([resources(scaling, use_gpu)] * workers)
+    wanted = placement_group([_resources(scaling, use_gpu)] * workers)
     come = bool(wanted.wait(scaling.wait_minutes * 60))
     remove_placement_group(wanted)
     return come
 
 
-def resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
+def _resources(scaling: ScalingConfig, use_gpu: bool) -> dict[str, float]:
     """What Ray holds free for each worker."""
     return {"CPU": scaling.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+
+
+def worker_group(scaling: ScalingConfig, workers: int, use_gpu: bool) -> ray.train.ScalingConfig:
+    """What Ray Train is asked for: so many workers, or as few as scaling.min_workers."""
+    return ray.train.ScalingConfig(
+        num_workers=(scaling.min_workers, workers) if scaling.min_workers else workers,
+        elastic_resize_monitor_interval_s=scaling.grow_seconds,
+        use_gpu=use_gpu,
+        resources_per_worker=_resources(scaling, use_gpu),
+    )
 
 
 def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) -> Record:
@@ -149,12 +159,7 @@ def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
     return TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "board": board},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(scaling.min_workers, job.workers) if scaling.min_workers else job.workers,
-            elastic_resize_monitor_interval_s=scaling.grow_seconds,
-            use_gpu=use_gpu,
-            resources_per_worker=resources(scaling, use_gpu),
-        ),
+        scaling_config=worker_group(scaling, job.workers, use_gpu),
         datasets={name: _Positioned(job, name) for name in job.streams},
         dataset_config=StreamPerRank(scaling.cpus_per_worker),
         run_config=ray.train.RunConfig(
