@@ -1,7 +1,7 @@
 """What a sweep costs beside its trainings, and what the scheduler saves.
 
     python benchmarks/tune.py overhead [--folder sweeps] [--trials 16] [--steps 60]
-    python benchmarks/tune.py scheduler [--folder sweeps] [--trials 16] [--steps 120]
+    python benchmarks/tune.py scheduler [--folder sweeps] [--trials 16] [--steps 240] [path=value …]
 
 overhead: a sweep of short trials by `python -m raytrain.tune`, from the moment its first trial
 trains to the end of its last, beside the same trainings by nothing but the loop, in as many
@@ -85,10 +85,10 @@ def overhead(folder: Path, trials: int, steps: int) -> dict[str, Any]:
     }
 
 
-def scheduler(folder: Path, trials: int, steps: int) -> dict[str, Any]:
+def scheduler(folder: Path, trials: int, steps: int, overrides: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in ("none", "asha"):
-        settings = [f"training.steps={steps}", f"tune.scheduler.kind={kind}", *RANDOM]
+        settings = [f"training.steps={steps}", f"tune.scheduler.kind={kind}", *RANDOM, *overrides]
         results = sweep(folder, f"scheduler-{kind}", f"--trials={trials}", *settings)
         best = next(t for t in results["trials"] if t["number"] == results["best"])
         found[kind] = {
@@ -107,12 +107,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("sweeps"))
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--steps", type=int)
-    options = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="as training.batch=128")
+    options = parser.parse_intermixed_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.part == "overhead":
         figures = overhead(options.folder, options.trials, options.steps or 60)
     else:
-        figures = scheduler(options.folder, options.trials, options.steps or 120)
+        figures = scheduler(options.folder, options.trials, options.steps or 240, options.overrides)
     print(json.dumps(figures, indent=1))
 
 
