@@ -4,7 +4,7 @@ and the labels that `raytrain.evaluate root=earth` asks for."""
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,20 @@ from rich.progress import (
 from rich.table import Table
 
 from raytrain import storage
-from raytrain.data.cards import EARTH, MINI, Card, card_names, load_cards
+from raytrain.data.cards import EARTH, MINI, Card, card_names, load_cards, root_url
 from raytrain.data.preparation import Prepared, prepare
+from raytrain.data.report import SHAPE
 from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.labels import EARTH_TASKS, all_tasks
+from raytrain.data.sources.land import land_mask
 from raytrain.errors import UserError
+from raytrain.maps.places import places_map
+from raytrain.maps.world import png
 from raytrain.storage import cache_dir
 
-TASKS = "tasks"
+TASKS, MAP = "tasks", "places.png"
+
+Cells = NDArray[np.int64]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cards, collection = _chosen(shards)
         root = options.root or collection or MINI
         made, failed = _prepare_all(cards, root, collection, options.places, console)
+        shown = _draw(made, root)
     except UserError as error:
         console.print(f"[red]{error}", soft_wrap=True, highlight=False)
         return 1
@@ -60,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print("stopped; finished shards are kept: the same command goes on behind them")
         return 130
     console.print(_table(made, failed))
+    if len(shown) > 1:
+        console.print(_overlaps(shown))
+    if shown:
+        where = storage.join(root_url(root), MAP)
+        console.print(f"where the samples are: {where}", soft_wrap=True, highlight=False)
     if made:
         console.print(f"use them: python -m raytrain.pretrain data.root={root}", soft_wrap=True)
     return 1 if failed else 0
@@ -105,7 +117,7 @@ def _prepare_all(
     made: list[Prepared] = []
     failed: dict[str, str] = {}
     columns = (
-        TextColumn("{task.description:>12}"),
+        TextColumn("{task.description:>20}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -113,19 +125,52 @@ def _prepare_all(
     with Progress(*columns, console=console, transient=True) as progress:
         bars: dict[str, TaskID] = {}
 
-        def on_rows(modality: str, done: int, rows: int) -> None:
-            progress.update(bars[modality], completed=done, total=rows)
+        def on_rows(modality: str, done: int, rows: int, doing: str) -> None:
+            words = f"{modality}, {doing}"
+            progress.update(bars[modality], completed=done, total=rows, description=words)
 
         for card in cards:
             bars[card.name] = progress.add_task(card.name, total=None)
             if isinstance(card.source, TextFeaturesSource):
                 console.print(f"{card.name}: its encoder (83 MB) is fetched once, and cached")
             try:
-                made.append(prepare(card, root, cards, places, on_rows, collection))
+                made.append(prepare(card, root, cards, places, on_rows, collection, _start_ray))
             except UserError as error:
                 failed[card.name] = str(error)
                 progress.update(bars[card.name], visible=False)
     return made, failed
+
+
+def _start_ray() -> None:
+    """On the cluster that is there, or here."""
+    from raytrain.training.config import ScalingConfig
+    from raytrain.training.launch import connect
+
+    connect(ScalingConfig())
+
+
+def _draw(made: Sequence[Prepared], root: str) -> dict[str, Cells]:
+    """Draw a map of the samples of what was prepared, and return them by modality and cell of 1°;
+    those without a report are left out."""
+    samples = {item.modality: item.report.cells.reshape(SHAPE) for item in made if item.report}
+    if samples:
+        picture = places_map(samples, land=land_mask())
+        storage.write(storage.join(root_url(root), MAP), png(picture))
+    return samples
+
+
+def _overlaps(samples: Mapping[str, Cells]) -> Table:
+    """Of the cells that two modalities have samples in, the share in which both have some."""
+    table = Table("1° cells in common", *samples, "cells", box=None)
+    for name, cells in samples.items():
+        shares = []
+        for other in samples.values():
+            both, either = (
+                int(np.sum(f(cells > 0, other > 0))) for f in (np.logical_and, np.logical_or)
+            )
+            shares.append("" if other is cells else f"{both / max(1, either):.0%}")
+        table.add_row(name, *shares, f"{int(np.sum(cells > 0)):,}")
+    return table
 
 
 def _table(made: list[Prepared], failed: dict[str, str]) -> Table:

@@ -82,15 +82,6 @@ def with_paths(values: Tree, paths: Mapping[str, Any]) -> Tree:
     return values
 
 
-def merge(base: Tree, extra: Tree) -> Tree:
-    """Nested `base` with the values of nested `extra` over it; neither is changed."""
-    result = dict(base)
-    for key, value in extra.items():
-        both_nested = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merge(result[key], value) if both_nested else value
-    return result
-
-
 def to_dict(settings: object) -> Tree:
     """Settings as nested plain values that JSON, YAML and `build` understand."""
     assert dataclasses.is_dataclass(settings)

@@ -52,6 +52,11 @@ def read(url: str) -> bytes:
     return _access(url, lambda store, path: bytes(store.cat_file(path, **options)))
 
 
+def read_range(url: str, first: int, stop: int) -> bytes:
+    """The bytes from `first` to before `stop`, by one request. Raises as `read` does."""
+    return _access(url, lambda store, path: bytes(store.cat_file(path, start=first, end=stop)))
+
+
 def write(url: str, content: bytes | memoryview) -> None:
     """Write so that a reader sees the old content or the new one, never a part. Makes folders."""
     with writing(url) as file:

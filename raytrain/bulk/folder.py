@@ -15,7 +15,7 @@ import pyarrow.parquet
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from raytrain import storage
-from raytrain.bulk.places import REASON
+from raytrain.data.rows import REASON
 from raytrain.errors import UserError
 
 DESCRIPTION, LEFT_OUT = "_embedding.json", "_left_out"  # readers skip what begins with _

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ import ray
 import ray.data
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayTaskError
 
 from raytrain import storage
 from raytrain.bulk.folder import LEFT_OUT, EmbeddingFolder, part_name
-from raytrain.bulk.geoparquet import METADATA
-from raytrain.bulk.places import EMBEDDING, REASON, Grid, Table
+from raytrain.bulk.places import EMBEDDING, Grid, Table
+from raytrain.data import spread
+from raytrain.data.rows import REASON
+from raytrain.data.sources.geoparquet import METADATA
 from raytrain.data.sources.tables import why_no_places
 from raytrain.encoders.pretrained import PlaceEncoder, location_weights
 from raytrain.errors import UserError
@@ -109,16 +109,11 @@ def write_embeddings(
     work = Work(ray.put(encode), places, part_rows, dim, dtype, folder.url)
     rows, left_out, parts = folder.rows, folder.left_out.copy(), {*folder.parts}
     on_rows(rows + left_out.total())
-    try:
-        for report in _dataset(work, folder.parts).iter_rows():
-            parts.add(report.pop("name"))
-            on_rows(sum(report.values()))
-            rows += report.pop(EMBEDDING)
-            left_out.update(report)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):  # Ray adds lines about its retries
-            raise UserError(str(error.cause).partition("\n")[0]) from None
-        raise
+    for report in spread.rows_of(_dataset(work, folder.parts)):
+        parts.add(report.pop("name"))
+        on_rows(sum(report.values()))
+        rows += report.pop(EMBEDDING)
+        left_out.update(report)
     left_out = +left_out  # the reasons that there were
     if not rows:
         raise UserError(f"{places.url}: no row has a place ({listed(left_out) or 'it is empty'})")
@@ -129,10 +124,8 @@ def write_embeddings(
 def _dataset(work: Work, done: set[str]) -> ray.data.Dataset:
     """A row for every part that is not done, which reports it: first read, then embedded. Between
     the two a part is one row and one block, so that Ray may deal parts out and cannot cut them."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars, context.raise_original_map_exception = False, True
-    context.target_max_block_size = 1
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
+    spread.make_quiet()
+    ray.data.DataContext.get_current().target_max_block_size = 1
     sources = [{"source": number} for number in range(len(work.places.sources))]
     read = functools.partial(_read, work=work, done=done)
     return (
@@ -152,7 +145,7 @@ def _read(
 ) -> Iterator[dict[str, list[Any]]]:
     """The parts of an input file that are not done."""
     (source,) = map(int, batch["source"])
-    for number, part in enumerate(work.places.parts(source, work.part_rows)):
+    for number, part in enumerate(work.places.parts_of(source, work.part_rows)):
         if (name := part_name(source, number)) not in done:
             content = pa.BufferOutputStream()
             with pa.ipc.new_stream(content, part.schema) as stream:

@@ -10,16 +10,31 @@ from typing import Any
 from raytrain import settings, storage
 from raytrain.data.augment import AugmentConfig
 from raytrain.data.sources.features import TextFeaturesSource
+from raytrain.data.sources.photos import PhotosSource
 from raytrain.data.sources.places import PlacesSource
+from raytrain.data.sources.points import PointsSource
 from raytrain.data.sources.rasters import RasterSource
 from raytrain.data.sources.tables import TableSource
+from raytrain.data.sources.texts import TextSource
+from raytrain.data.sources.tiles import TilesSource
+from raytrain.data.sources.webdatasets import WebdatasetSource
 from raytrain.encoders.modality import MLPTowerConfig, TowerConfig
 from raytrain.errors import UserError
 from raytrain.storage import datasets_dir
 
 __all__ = ["Card", "CardError", "Source", "datasets_dir", "load_card", "load_cards", "root_url"]
 
-Source = RasterSource | TableSource | PlacesSource | TextFeaturesSource
+Source = (
+    RasterSource
+    | TableSource
+    | TextSource
+    | TilesSource
+    | PhotosSource
+    | WebdatasetSource
+    | PointsSource
+    | PlacesSource
+    | TextFeaturesSource
+)
 
 MINI, EARTH = "earth-mini", "earth"
 
@@ -57,7 +72,7 @@ class Card:
         """How the shards are made: as the card says, for earth-mini with the changes of `mini`."""
         if self.source is None or root != MINI:
             return self.source
-        changed = settings.merge(settings.to_dict(self.source), self.mini)
+        changed = settings.with_paths(settings.to_dict(self.source), settings.flat(self.mini))
         holder = settings.build(_Holder, {"source": changed}, f"{self.name}.mini")
         return holder.source
 

@@ -9,14 +9,14 @@ import math
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
-BLOCK = 512
+BLOCK, LONGEST_NAME = 512, 1 << 20
 KINDS = {b"1": "hard link", b"2": "link", b"3": "device", b"4": "device", b"6": "pipe"}
 
 
@@ -24,8 +24,23 @@ class CodecError(ValueError):
     """Bytes that are not what they should be."""
 
 
+@runtime_checkable
+class Sliced(Protocol):
+    """Bytes that are taken in slices: a memoryview, or a file somewhere."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
 def tar_members(buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
-    """Names and contents of the regular files of an uncompressed ustar, GNU or pax archive.
+    """Names and contents of the regular files of an archive, as in `tar_spans`."""
+    for name, start, stop in tar_spans(buffer):
+        yield name, buffer[start:stop]
+
+
+def tar_spans(buffer: Sliced) -> Iterator[tuple[str, int, int]]:
+    """Name, first byte and end of the regular files of an uncompressed ustar, GNU or pax archive;
+    headers are read and nothing else.
 
     Raises CodecError when the archive ends inside a member, something is no tar header, or a member
     is a link, a device or the like, or has a name that leads out of the archive.
@@ -49,8 +64,10 @@ def tar_members(buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
         if kind in b"0\0":
             if name.startswith("/") or (".." in name and ".." in name.split("/")):
                 raise CodecError(f"member `{name}` has a name that leads out of the archive")
-            yield name, buffer[start:stop]
+            yield name, start, stop
             long_name = None
+        elif kind in b"Lx" and stop - start > LONGEST_NAME:
+            raise CodecError(f"a name of {stop - start:,} bytes at byte {start}")
         elif kind == b"L":
             long_name = _text(bytes(buffer[start:stop]).rstrip(b"\0"))
         elif kind == b"x":

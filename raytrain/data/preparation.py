@@ -2,18 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from raytrain import settings, storage
+import numpy as np
+
+from raytrain import geo, settings, storage
 from raytrain.data.cards import MINI, Card, Source, card_names, load_card
+from raytrain.data.conversion import write_rows
 from raytrain.data.manifest import Manifest, ShardError
-from raytrain.data.sources.features import TEXT, TextFeaturesSource
+from raytrain.data.report import LeftOut, Report
+from raytrain.data.rows import RowSource
+from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.files import Context
+from raytrain.data.sources.land import land_mask
 from raytrain.data.sources.rasters import RasterSource
-from raytrain.data.writer import Observations, write_shards
+from raytrain.data.sources.texts import TEXT
+from raytrain.data.writer import HOLDOUT, Observations, write_shards
 from raytrain.errors import UserError
 
-OnRows = Callable[[str, int, int], None]  # modality, rows done so far, rows in all
+OnRows = Callable[[str, int, int, str], None]
+"""Hears of a modality, rows done so far, rows in all, and what is being done with them."""
 
 
 class PreparationError(UserError):
@@ -22,16 +30,24 @@ class PreparationError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What came of one card: its shards, and the raw rows that were dropped, by reason."""
+    """What came of one card: its shards and, but for those of old, the report beside them."""
 
     modality: str
     url: str
     manifest: Manifest
     seconds: float
-    dropped: dict[str, int] = field(default_factory=dict)
+    report: Report | None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many raw rows are in no shard, by reason."""
+        if self.report is None:
+            return {}
+        twice = self.report.duplicates.rows
+        return {**self.report.bad, **({"the same as another row": twice} if twice else {})}
 
 
-def silent(modality: str, done: int, rows: int) -> None:
+def silent(modality: str, done: int, rows: int, doing: str) -> None:
     """Shows no progress."""
 
 
@@ -61,12 +77,14 @@ def prepare(
     places: int | None = None,
     on_rows: OnRows = silent,
     collection: str | None = None,
+    start_ray: Callable[[], object] = lambda: None,
 ) -> Prepared:
     """Make the shards of a card under `data.root`; those that are there already stay.
 
     `cards` are the modalities prepared together: rasters among them, and those of datasets/, share
     the land so that no two see the same place. `places` replaces a raster's number of places, and
     `collection` (earth-mini: the embedded files) the one whose source is taken, that of `root`.
+    `start_ray` is called before the first work that is spread over a cluster.
     """
     started = time.monotonic()
     source = card.source_for(collection or root)
@@ -76,36 +94,47 @@ def prepare(
         source = replace(source, places=places)
     url = card.url(root)
     if _is_made(card, source, root, cards):
-        return Prepared(modality=card.name, url=url, manifest=Manifest.load(url), seconds=0.0)
+        manifest, report = Manifest.load(url), Report.load(url)
+        return Prepared(modality=card.name, url=url, manifest=manifest, seconds=0.0, report=report)
     dealt_among = _rasters(cards)
     context = Context(
         modality=card.name, field=card.field, folder=card.folder, dealt_among=dealt_among
     )
-    if isinstance(source, TextFeaturesSource):
-        texts = source.observe_texts(context)
-        _write(card, f"{url}-{TEXT}s", texts, settings.to_dict(source.texts), silent)
-    observations = source.observe(context)
-    manifest = _write(card, url, observations, _described(source, dealt_among), on_rows)
-    return Prepared(
-        modality=card.name,
-        url=url,
-        manifest=manifest,
-        seconds=time.monotonic() - started,
-        dropped=observations.dropped,
-    )
+    described = _described(source, dealt_among)
+    if isinstance(source, RowSource):
+        manifest, report = write_rows(
+            url,
+            source,
+            context,
+            described=described,
+            licence=card.licence,
+            credit=card.credit,
+            start_ray=start_ray,
+            on_rows=lambda *done: on_rows(card.name, *done),
+        )
+    else:
+        if isinstance(source, TextFeaturesSource):
+            texts = source.observe_texts(context)
+            _write(card, f"{url}-{TEXT}s", texts, settings.to_dict(source.texts), silent)
+        manifest, report = _write(card, url, source.observe(context), described, on_rows)
+    seconds = time.monotonic() - started
+    return Prepared(modality=card.name, url=url, manifest=manifest, seconds=seconds, report=report)
 
 
 def _write(
     card: Card, url: str, observations: Observations, described: settings.Tree, on_rows: OnRows
-) -> Manifest:
+) -> tuple[Manifest, Report]:
+    """The shards of observations that are in memory."""
     done = 0
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
-        on_rows(card.name, done, len(observations.lonlat_deg))
+        on_rows(card.name, done, len(observations.lonlat_deg), "writing")
 
-    return write_shards(
+    report = _report(observations)
+    report.save(url)
+    manifest = write_shards(
         url,
         observations,
         modality=card.name,
@@ -114,6 +143,19 @@ def _write(
         credit=card.credit,
         on_rows=count,
     )
+    return manifest, report
+
+
+def _report(observations: Observations) -> Report:
+    lonlat_deg, dropped = observations.lonlat_deg, observations.dropped
+    left_out = {reason: LeftOut(rows) for reason, rows in dropped.items()}
+    report = Report(rows=len(lonlat_deg) + sum(dropped.values()), left_out=left_out)
+    land = land_mask()[geo.raster_pixels(lonlat_deg, *land_mask().shape)]
+    report.at_sea = int(np.sum(~land))
+    held_out = geo.held_out(lonlat_deg, HOLDOUT.degrees, HOLDOUT.share, HOLDOUT.seed)
+    report.keep("train", lonlat_deg[~held_out])
+    report.keep("val", lonlat_deg[held_out])
+    return report
 
 
 def _is_made(
@@ -125,6 +167,7 @@ def _is_made(
     except ShardError:
         return False
     wanted = _described(source, _rasters(cards))
+    but_for = (*but_for, "max_bad_share")  # of which nothing in them depends
     return all(found.get(key) == value for key, value in wanted.items() if key not in but_for)
 
 

@@ -1,26 +1,27 @@
 """Writes shards: shuffled, split by spatial block, equal in size, resumable and atomic."""
 
-import hashlib
-import io
 import json
-import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raytrain import geo, storage
-from raytrain.data import codecs
 from raytrain.data.manifest import MANIFEST, Field, Holdout, Manifest, Shard, ShardError
-from raytrain.data.shards import COLUMNS, LONLAT
+from raytrain.data.packing import (
+    GROUP_ROWS,
+    Observed,
+    forget_manifest,
+    pack,
+    with_statistics,
+    write_shard,
+)
+from raytrain.data.shards import COLUMNS
 
 PROGRESS = "unfinished.json"
 HOLDOUT = Holdout()
-
-Observed = Mapping[str, NDArray[Any] | Sequence[str] | Sequence[bytes]]
-Sums = tuple[list[float], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def write_shards(
     holdout: Holdout = HOLDOUT,
     seed: int = 0,
     shard_rows: int | None = None,
-    group_rows: int = 1024,
+    group_rows: int = GROUP_ROWS,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> Manifest:
     """Write a folder of shards, its manifest last, and return the manifest.
@@ -81,19 +82,22 @@ def write_shards(
     if (finished := _finished(url, source)) is not None:
         return finished
     geo.check_lonlat(observations.lonlat_deg, modality)
-    stale = _forget_manifest(url)
+    stale = forget_manifest(url)
     done = _progress(url, source)
     for name, split, index in _plan(observations.lonlat_deg, holdout, seed, shard_rows):
         if not _is_whole(url, done.get(name)):
-            content, sums = _pack(observations, index, group_rows)
-            shard = _write_shard(url, name, split, len(index), content)
+            places, taken = observations.lonlat_deg[index], observations.take(index)
+            content, sums = pack(
+                observations.layout, places, taken, observations.fields, group_rows
+            )
+            shard = write_shard(url, name, split, len(index), content)
             done[name] = {"shard": asdict(shard), "sums": sums}
             _save(url, PROGRESS, json.dumps({"source": source, "done": done}))
         on_rows(len(index))
     manifest = Manifest(
         modality=modality,
         layout=observations.layout,
-        fields=_with_statistics(observations.fields, list(done.values())),
+        fields=with_statistics(observations.fields, *_sums_of([*done.values()])),
         shards=tuple(Shard(**entry["shard"]) for entry in done.values()),
         holdout=holdout,
         source=source,
@@ -114,16 +118,6 @@ def _finished(url: str, source: dict[str, Any]) -> Manifest | None:
     same = json.loads(json.dumps(source)) == manifest.source
     whole = all(_is_whole(url, {"shard": asdict(shard)}) for shard in manifest.shards)
     return manifest if same and whole else None
-
-
-def _forget_manifest(url: str) -> set[str]:
-    """Delete the manifest of other shards, so that nobody reads a mixture; names of its shards."""
-    try:
-        old = {shard.name for shard in Manifest.load(url).shards}
-    except ShardError:
-        old = set()
-    storage.remove(storage.join(url, MANIFEST))
-    return old
 
 
 def _progress(url: str, source: dict[str, Any]) -> dict[str, Any]:
@@ -157,87 +151,9 @@ def _plan(
             yield f"{split}-{number:05d}.tar", split, order[first : first + shard_rows]
 
 
-def _pack(
-    observations: Observations, index: NDArray[np.int64], group_rows: int
-) -> tuple[bytes, dict[str, Sums]]:
-    stream = io.BytesIO()
-    pack = _pack_columns if observations.layout == COLUMNS else _pack_samples
-    columns = observations.take(index)
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        pack(archive, observations.lonlat_deg[index], columns, observations.fields, group_rows)
-    sums = {}
-    for name, column in columns.items():
-        if isinstance(column, np.ndarray):
-            sums[name] = _sums(column, observations.fields[name])
-            if not np.isfinite(sums[name]).all():
-                raise ShardError(f"`{name}` holds numbers that are not finite; mend the source")
-    return stream.getvalue(), sums
-
-
-def _pack_columns(
-    archive: tarfile.TarFile,
-    lonlat_deg: NDArray[np.float64],
-    columns: Observed,
-    fields: dict[str, Field],
-    group_rows: int,
-) -> None:
-    arrays = {LONLAT: lonlat_deg, **{name: np.asarray(columns[name]) for name in fields}}
-    for group, first in enumerate(range(0, len(lonlat_deg), group_rows)):
-        for name, array in arrays.items():
-            content = codecs.encode_npy(array[first : first + group_rows])
-            codecs.add_member(archive, f"{group:06d}.{name}.npy", content)
-
-
-def _pack_samples(
-    archive: tarfile.TarFile,
-    lonlat_deg: NDArray[np.float64],
-    columns: Observed,
-    fields: dict[str, Field],
-    group_rows: int,
-) -> None:
-    for row, (lon, lat) in enumerate(lonlat_deg.tolist()):
-        place = json.dumps({"lon": lon, "lat": lat}).encode()
-        codecs.add_member(archive, f"{row:06d}.json", place)
-        for name, spec in fields.items():
-            content = _encode(columns[name][row], spec.encoding)
-            codecs.add_member(archive, f"{row:06d}.{name}.{spec.encoding}", content)
-
-
-def _encode(value: Any, encoding: str) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if encoding == "txt":
-        return str(value).encode()
-    return codecs.encode_npy(value) if encoding == "npy" else codecs.encode_image(value, encoding)
-
-
-def _write_shard(url: str, name: str, split: str, samples: int, content: bytes) -> Shard:
-    storage.write(storage.join(url, name), content)
-    digest = hashlib.sha256(content).hexdigest()
-    return Shard(name=name, split=split, samples=samples, bytes=len(content), sha256=digest)
-
-
-def _sums(column: NDArray[Any], spec: Field) -> Sums:
-    """Sum and sum of squares of each channel, over rows and pixels."""
-    totals, squares = np.zeros((2, spec.shape[0] if spec.shape else 1))
-    for first in range(0, len(column), 512):  # float32 is exact enough within a piece
-        piece = column[first : first + 512]
-        values = piece.reshape(len(piece), len(totals), -1).astype(np.float32)
-        totals += values.sum((0, 2), dtype=np.float64)
-        squares += np.einsum("ncp,ncp->c", values, values)
-    return totals.tolist(), squares.tolist()
-
-
-def _with_statistics(fields: dict[str, Field], done: list[dict[str, Any]]) -> dict[str, Field]:
-    """Fields with mean and standard deviation over the training rows."""
+def _sums_of(done: list[dict[str, Any]]) -> tuple[int, dict[str, NDArray[np.float64]]]:
+    """The training rows, and the sums of the fields over them."""
     train = [entry for entry in done if entry["shard"]["split"] == "train"]
-    rows = sum(entry["shard"]["samples"] for entry in train)
-    result = dict(fields)
-    for name, spec in fields.items():
-        if not rows or name not in train[0]["sums"]:
-            continue
-        count = rows * int(np.prod(spec.shape[1:]))
-        totals, squares = np.sum([entry["sums"][name] for entry in train], axis=0) / count
-        std = np.sqrt(np.maximum(squares - totals**2, 0))
-        result[name] = replace(spec, mean=tuple(totals.tolist()), std=tuple(std.tolist()))
-    return result
+    names = train[0]["sums"] if train else []
+    sums = {name: np.sum([entry["sums"][name] for entry in train], axis=0) for name in names}
+    return sum(entry["shard"]["samples"] for entry in train), sums

@@ -106,8 +106,7 @@ def test_texts_of_a_table_are_shards_of_samples(tmp_path: Path) -> None:
     table = pd.DataFrame({"lon": [8.5, 13.4, np.nan], "lat": [47.4, 52.5, 1.0]})
     table.assign(body=["Zürich", "Berlin", "nowhere"]).to_csv(tmp_path / "wiki.csv")
     (tmp_path / "wiki.yaml").write_text(
-        "field: text\nsource: {kind: places, names: false, profiles: false, leads: false, "
-        "table: wiki.csv, text_column: body}\n"
+        "field: text\nsource: {kind: text, file: wiki.csv, column: body}\n"
     )
     made = prepare(load_card(str(tmp_path / "wiki.yaml")), str(tmp_path / "root"))
     assert made.dropped == {"no coordinates": 1}

@@ -15,8 +15,9 @@ from PIL import Image
 
 from raytrain import geo
 from raytrain.data import codecs
+from raytrain.data.packing import Observed
 from raytrain.data.shards import Field, Manifest, Shard, ShardError, read_shard
-from raytrain.data.writer import Observations, Observed, write_shards
+from raytrain.data.writer import Observations, write_shards
 
 RNG = np.random.default_rng(0)
 LONLAT = geo.random_on_sphere(600, RNG)

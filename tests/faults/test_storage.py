@@ -258,6 +258,6 @@ def test_a_table_is_read_in_pieces_that_survive(
     table = Table(url)
     assert proxy.left == 0
     proxy.fail("cut", "GET", times=2)
-    (part,) = table.parts(0, 1000)
+    (part,) = table.parts_of(0, 1000)
     assert proxy.left == 0
     assert np.array_equal(table.split(part)[0], places)

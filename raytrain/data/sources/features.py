@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from raytrain import wheels
 from raytrain.data.manifest import Field
+from raytrain.data.packing import Observed
+from raytrain.data.passes import in_memory
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.places import PlacesSource
-from raytrain.data.writer import Observations, Observed
+from raytrain.data.sources.texts import TEXT, TextSource
+from raytrain.data.writer import Observations
 from raytrain.storage import cache_dir
 
-TEXT = "text"
 SHARD_ROWS = 2048  # a minute of a CPU core: what a stopped run loses at most
 
 
@@ -29,7 +31,7 @@ class TextFeaturesSource:
     """
 
     kind: Literal["text_features"] = "text_features"
-    texts: PlacesSource = field(default_factory=PlacesSource)
+    texts: PlacesSource | TextSource = field(default_factory=PlacesSource)
     max_tokens: int = 128
 
     def observe(self, context: Context) -> Observations:
@@ -51,7 +53,10 @@ class TextFeaturesSource:
 
     def observe_texts(self, context: Context) -> Observations:
         """The texts themselves, which `prepare` keeps beside the features for people to read."""
-        return self.texts.observe(replace(context, field=TEXT))
+        context = replace(context, field=TEXT)
+        if isinstance(self.texts, PlacesSource):
+            return self.texts.observe(context)
+        return in_memory(self.texts, context)
 
 
 def embed_texts(texts: Sequence[str], max_tokens: int = 128) -> NDArray[np.float16]:

@@ -34,6 +34,11 @@ def read_file(file: str, folder: Path) -> bytes:
     try:
         return storage.read(url)
     except (FileNotFoundError, IsADirectoryError):
-        raise SourceError(
-            f"the source file {url} does not exist; a path in a card is relative to the card"
-        ) from None
+        raise missing(url) from None
+
+
+def missing(url: str) -> SourceError:
+    """What to say of raw data that is not there."""
+    return SourceError(
+        f"the source file {url} does not exist; a path in a card is relative to the card"
+    )

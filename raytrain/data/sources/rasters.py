@@ -12,9 +12,10 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from raytrain.data.manifest import Field
+from raytrain.data.packing import Observed
 from raytrain.data.sources.files import Context, SourceError, read_file
 from raytrain.data.sources.land import draw_places, land_pixels
-from raytrain.data.writer import Observations, Observed
+from raytrain.data.writer import Observations
 
 MAX_STRETCH = 10.0  # of true-scale patches, reached at 84° of latitude
 

@@ -1,29 +1,36 @@
 """Tables of points as sources: CSV or Parquet with a place and numbers in every row."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raytrain import geo
-from raytrain.data.sources.files import Context, SourceError, read_file
-from raytrain.data.writer import Observations
+from raytrain import geo, storage
+from raytrain.data.manifest import Field
+from raytrain.data.packing import Observed
+from raytrain.data.rows import KEY, LAT, LON, REASON, Part, RowSource
+from raytrain.data.shards import COLUMNS
+from raytrain.data.sources.files import Context, SourceError, missing, read_file
+from raytrain.data.sources.tabular import LAT_NAMES, LON_NAMES, TableFiles, numbers, read_part
 
-LON_NAMES = ("lon", "lon_deg", "longitude", "lng", "long", "x")
-LAT_NAMES = ("lat", "lat_deg", "latitude", "y")
 SWAPPED = "coordinates seem swapped"
+NO_NUMBER = "a number is missing or not finite"
+VECTOR = "vector"  # the column of the numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSource:
+class TableSource(RowSource):
     """A vector of numbers at each place: the `columns`, or all numeric ones but lon and lat.
 
-    Rows without a place or with a missing number are dropped and counted; above `max_bad_share` of
-    all rows that is an error.
+    `file` is CSV, Parquet or GeoParquet of points: a file, a folder, a pattern or a URL. Rows
+    without a place or with a missing number are left out and counted.
     """
 
     kind: Literal["table"] = "table"
@@ -34,40 +41,79 @@ class TableSource:
     units: str = ""
     max_bad_share: float = 0.01
 
-    def observe(self, context: Context) -> Observations:
-        """Read and check the table. Raises SourceError."""
-        raw = read_table(self.file, context.folder)
-        table, dropped = clean_places(raw, self.file, self.lon, self.lat)
-        numbers = self._numbers(table)
-        finite = np.isfinite(numbers).all(axis=1)
-        if not finite.all():
-            dropped["a number is missing or not finite"] = int((~finite).sum())
-        bad = sum(dropped.values())
-        if bad > self.max_bad_share * len(raw) or not finite.any():
-            raise SourceError(
-                f"{self.file}: {bad:,} of {len(raw):,} rows cannot be used ({_listed(dropped)}). "
-                f"Mend it, or allow it with `source.max_bad_share` (now {self.max_bad_share})"
-            )
-        lonlat_deg = table[["lon", "lat"]].to_numpy(np.float64)[finite]
-        arrays = {context.field: numbers[finite]}
-        made = Observations.of_arrays(lonlat_deg, arrays, units=self.units)
-        return Observations(
-            lonlat_deg=made.lonlat_deg, fields=made.fields, take=made.take, dropped=dropped
-        )
+    @property
+    def raw(self) -> str:
+        """The file."""
+        return self.file
 
-    def _numbers(self, table: pd.DataFrame) -> NDArray[np.float32]:
-        names = list(self.columns)
-        if missing := [name for name in names if name not in table]:
-            raise SourceError(
-                f"{self.file} has no column `{missing[0]}`; it has: {', '.join(table.columns)}"
+    @property
+    def layout(self) -> str:
+        """Vectors are columns."""
+        return COLUMNS
+
+    def parts(self, context: Context) -> list[Part]:
+        """Raises SourceError where there is no such table."""
+        table = open_table(self.file, context, self.lon, self.lat)
+        return table.parts(self._columns(table))
+
+    def rows(self, part: Part, context: Context) -> Iterator[pa.Table]:
+        """With the numbers in one column."""
+        width = len(part.about.wanted)
+        for rows in read_part(part):
+            vectors = np.empty((len(rows.keys), width), np.float32)
+            with np.errstate(over="ignore"):  # infinite then, and left out
+                for number, column in enumerate(rows.columns.columns):
+                    vectors[:, number] = numbers(column)
+            placed = np.isfinite(rows.lonlat_deg).all(axis=1)
+            bad = pa.array(placed & ~np.isfinite(vectors).all(axis=1))
+            lacking = pc.if_else(bad, NO_NUMBER, pa.scalar(None, pa.string()))
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+            yield pa.table(
+                {
+                    LON: rows.lonlat_deg[:, 0],
+                    LAT: rows.lonlat_deg[:, 1],
+                    KEY: rows.keys,
+                    REASON: pc.coalesce(rows.reasons, lacking),
+                    VECTOR: lists,
+                }
             )
-        if not names:
-            numeric = table.select_dtypes("number").columns
-            names = [name for name in numeric if name not in ("lon", "lat")]
+
+    def fields(self, context: Context) -> dict[str, Field]:
+        """A vector."""
+        table = open_table(self.file, context, self.lon, self.lat)
+        shape = (len(self._columns(table)),)
+        return {context.field: Field(dtype="float32", shape=shape, units=self.units)}
+
+    def observe(self, rows: pa.Table, context: Context) -> tuple[Observed, dict[int, str]]:
+        """The vectors, all of them good."""
+        column = rows[VECTOR].combine_chunks()
+        vectors = np.asarray(column.flatten()).reshape(len(rows), -1)
+        return {context.field: vectors}, {}
+
+    def _columns(self, table: TableFiles) -> tuple[str, ...]:
+        known = table.schema.names
+        if unknown := [name for name in self.columns if name not in known]:
+            raise SourceError(
+                f"{self.file} has no column `{unknown[0]}`; it has: {', '.join(known)}"
+            )
+        numeric = [field.name for field in table.schema if _is_numeric(field.type)]
+        names = self.columns or tuple(name for name in numeric if name not in table.places)
         if not names:
             raise SourceError(f"{self.file} has no numeric column besides the coordinates")
-        numbers = table[names].apply(pd.to_numeric, errors="coerce")
-        return np.asarray(numbers, np.float32)
+        return names
+
+
+def open_table(file: str, context: Context, lon: str | None, lat: str | None) -> TableFiles:
+    """The table that a card means. Raises SourceError."""
+    url = storage.join(str(context.folder), file)
+    if not storage.files(url):
+        raise missing(url)
+    return TableFiles(url, lon, lat, "set `source.{role}` to one of:")
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    types = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(is_type(kind) for is_type in types)
 
 
 def read_table(file: str, folder: Path) -> pd.DataFrame:
@@ -127,7 +173,3 @@ def _named(
         f"{what} has no column `{given or role}`; set `source.{role}` to one of: "
         f"{', '.join(map(str, table.columns))}"
     )
-
-
-def _listed(dropped: dict[str, int]) -> str:
-    return "; ".join(f"{reason}: {count:,}" for reason, count in dropped.items()) or "it is empty"

@@ -1,12 +1,17 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from raytrain import geo
+from raytrain.data.conversion import write_rows
+from raytrain.data.manifest import Manifest
+from raytrain.data.passes import in_memory
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.tables import TableSource, clean_places
+from raytrain.data.writer import Observations
 
 RNG = np.random.default_rng(0)
 
@@ -17,10 +22,20 @@ def points(n: int = 1000) -> pd.DataFrame:
     return table.assign(Longitude=lonlat_deg[:, 0], LAT=lonlat_deg[:, 1], site="x")
 
 
-def observe(table: pd.DataFrame, folder: Path, **options: object) -> object:
+def observe(table: pd.DataFrame, folder: Path, **options: Any) -> Observations:
     table.to_csv(folder / "points.csv", index=False)
-    context = Context(modality="soil", field="vector", folder=folder)
-    return TableSource(file="points.csv", **options).observe(context)  # type: ignore[arg-type]
+    return in_memory(TableSource(file="points.csv", **options), context(folder))
+
+
+def context(folder: Path) -> Context:
+    return Context(modality="soil", field="vector", folder=folder)
+
+
+def written(table: pd.DataFrame, folder: Path, **options: Any) -> Manifest:
+    table.to_csv(folder / "points.csv", index=False)
+    source = TableSource(file="points.csv", **options)
+    url = str(folder / "shards")
+    return write_rows(url, source, context(folder), described={})[0]
 
 
 def test_numeric_columns_become_a_vector(tmp_path: Path) -> None:
@@ -42,10 +57,15 @@ def test_named_columns_in_their_order(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_too(tmp_path: Path) -> None:
-    points().to_parquet(tmp_path / "points.parquet")
-    context = Context(modality="soil", field="vector", folder=tmp_path)
-    offered = TableSource(file="points.parquet").observe(context)
-    assert len(offered.lonlat_deg) == 1000
+    table = points()
+    table.loc[3, "b0"] = None
+    table.to_parquet(tmp_path / "points.parquet")
+    offered = in_memory(TableSource(file="points.parquet"), context(tmp_path))
+    assert len(offered.lonlat_deg) == 999
+    assert offered.dropped == {"a number is missing or not finite": 1}
+    np.testing.assert_allclose(
+        offered.take(np.arange(3))["vector"], table.iloc[:3, :5].astype(float), rtol=1e-6
+    )
 
 
 def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -55,13 +75,18 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     table.loc[2, ["Longitude", "LAT"]] = [10.0, 150.0]
     table.loc[3, "b2"] = np.nan
     table.loc[4, "b1"] = np.inf
-    offered = observe(table, tmp_path)
-    assert len(offered.lonlat_deg) == 995
+    table.loc[900, ["Longitude", "LAT"]] = 0.0
+    table.loc[901] = table.loc[900]
+    table = table.astype({"b3": object})
+    table.loc[990, "b3"] = "a word"
+    offered = observe(table, tmp_path, columns=("b0", "b1", "b2", "b3", "b4"))
+    assert len(offered.lonlat_deg) == 992
     assert offered.dropped == {
         "no coordinates": 1,
         "coordinates seem swapped": 1,
         "coordinates outside [-180, 180] x [-90, 90]": 1,
-        "a number is missing or not finite": 2,
+        "a number is missing or not finite": 3,
+        "exactly at 0, 0": 2,
     }
     np.testing.assert_allclose(
         offered.take(np.array([0]))["vector"][0], table.iloc[5, :5].astype(float), rtol=1e-6
@@ -72,18 +97,19 @@ def test_too_many_bad_rows_are_an_error(tmp_path: Path) -> None:
     table = points()
     table.loc[:19, "b2"] = np.nan
     with pytest.raises(SourceError) as error:
-        observe(table, tmp_path)
+        written(table, tmp_path)
     assert str(error.value) == (
         "points.csv: 20 of 1,000 rows cannot be used (a number is missing or not finite: 20). "
         "Mend it, or allow it with `source.max_bad_share` (now 0.01)"
     )
-    assert len(observe(table, tmp_path, max_bad_share=0.05).lonlat_deg) == 980
+    manifest = written(table, tmp_path, max_bad_share=0.05)
+    assert manifest.samples("train") + manifest.samples("val") == 980
 
 
 def test_swapped_columns_are_suspected(tmp_path: Path) -> None:
     table = points().rename(columns={"Longitude": "LAT", "LAT": "Longitude"})
     with pytest.raises(SourceError, match=r"latitude beyond 90°; the columns .* seem swapped"):
-        observe(table, tmp_path)
+        written(table, tmp_path)
 
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
@@ -97,9 +123,10 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "points.parquet").write_bytes(b"nonsense")
-    context = Context(modality="soil", field="vector", folder=tmp_path)
-    with pytest.raises(SourceError, match=r"points\.parquet is not readable as a table"):
-        TableSource(file="points.parquet").observe(context)
+    with pytest.raises(SourceError, match=r"points\.parquet is not readable as parquet"):
+        in_memory(TableSource(file="points.parquet"), context(tmp_path))
+    with pytest.raises(SourceError, match=r"none\.csv does not exist; a path in a card is relativ"):
+        in_memory(TableSource(file="none.csv"), context(tmp_path))
 
 
 def test_rows_keep_their_places_whatever_their_index() -> None:
