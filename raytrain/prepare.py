@@ -24,7 +24,6 @@ from raytrain import storage
 from raytrain.data.cards import EARTH, MINI, Card, card_names, load_cards, root_url
 from raytrain.data.preparation import Prepared, prepare
 from raytrain.data.report import SHAPE
-from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.labels import EARTH_TASKS, all_tasks
 from raytrain.data.sources.land import land_mask
 from raytrain.errors import UserError
@@ -72,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shown:
         where = storage.join(root_url(root), MAP)
         console.print(f"where the samples are: {where}", soft_wrap=True, highlight=False)
+    for card in cards:
+        if card.features and card.name not in failed:
+            where = "" if root == MINI else f" --root {root}"
+            command = f"python -m raytrain.featurize {card.command_name}{where}"
+            console.print(f"then its features: {command}", soft_wrap=True)
     if made:
         console.print(f"use them: python -m raytrain.pretrain data.root={root}", soft_wrap=True)
     return 1 if failed else 0
@@ -105,8 +109,6 @@ def _chosen(what: list[str]) -> tuple[list[Card], str | None]:
     if collections:
         names = [*card_names(), *names]
     cards = list(load_cards(list(dict.fromkeys(names))).values())
-    if collections == [MINI]:  # all that needs no download
-        cards = [card for card in cards if not isinstance(card.source, TextFeaturesSource)]
     return cards, collections[0] if collections else None
 
 
@@ -131,8 +133,6 @@ def _prepare_all(
 
         for card in cards:
             bars[card.name] = progress.add_task(card.name, total=None)
-            if isinstance(card.source, TextFeaturesSource):
-                console.print(f"{card.name}: its encoder (83 MB) is fetched once, and cached")
             try:
                 made.append(prepare(card, root, cards, places, on_rows, collection, _start_ray))
             except UserError as error:

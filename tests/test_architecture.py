@@ -14,7 +14,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Floors from the top; a module imports from its own floor's package or from floors below.
 FLOORS = (
-    ("pretrain", "tune", "prepare", "evaluate", "embed", "export", "atlas", "doctor"),
+    (
+        "pretrain",
+        "tune",
+        "prepare",
+        "featurize",
+        "evaluate",
+        "embed",
+        "export",
+        "atlas",
+        "doctor",
+    ),
     ("tuning", "checks"),
     ("training",),
     ("bulk", "maps"),
@@ -34,6 +44,7 @@ ONLY_IN = {
         "data/streams.py",
         "data/reader.py",
         "data/kept.py",
+        "bulk/features.py",
         "bulk/write.py",
         "checks/collective.py",
         "checks/doors.py",

@@ -10,10 +10,10 @@ import ray
 from raytrain import storage
 from raytrain.checks.finding import Finding
 from raytrain.checks.nodes import Node, everywhere
-from raytrain.data.cards import MINI, Card
+from raytrain.data import features
+from raytrain.data.cards import Card
 from raytrain.data.manifest import MANIFEST, Manifest, ShardError
 from raytrain.data.shards import check_shards, read_shard
-from raytrain.data.sources.rasters import RasterSource
 from raytrain.errors import UserError
 
 NAME = "data"
@@ -33,17 +33,28 @@ class Seen(NamedTuple):
 
 def data_findings(cards: Mapping[str, Card], root: str, nodes: list[Node]) -> Iterator[Finding]:
     """Manifests, sizes of all shards, licence and credit of each card's shards."""
-    looked = everywhere(nodes, look, {name: card.url(root) for name, card in cards.items()})
+    urls = {name: card.observed_url(root) for name, card in cards.items()}
+    looked = everywhere(nodes, look, urls)
     for node, problem in looked.failed.items():
         yield Finding(NAME, "red", f"{node}: {problem}")
     drivers = {node.name for node in nodes if node.is_here}
     for name, card in cards.items():
         seen = {node: there[name] for node, there in looked.given.items()}
-        if root == MINI and isinstance(card.source, RasterSource):
-            for node in drivers & {node for node, s in seen.items() if s.are_missing}:
-                del seen[node]
-                yield Finding(NAME, "green", f"{name}: the run makes its shards, in seconds")
+        missing = {node for node, s in seen.items() if s.are_missing}
+        if card.features and not missing and (stale := features.problem(card, root)):
+            yield Finding(NAME, "red", f"{name}: {stale}", features.advice(card, root))
+            continue
+        for node in drivers & missing if _are_made(card, root) else ():
+            del seen[node]
+            made = "features, on first use" if card.features else "shards, in seconds"
+            yield Finding(NAME, "green", f"{name}: the run makes its {made}")
         yield from _of_modality(name, seen)
+
+
+def _are_made(card: Card, root: str) -> bool:
+    """Whether a run makes what is missing by itself."""
+    raw = storage.size(storage.join(card.url(root), MANIFEST)) is not None
+    return card.is_embedded(root) or (card.features is not None and raw)
 
 
 def _of_modality(name: str, seen: Mapping[str, Seen]) -> Iterator[Finding]:
@@ -92,7 +103,7 @@ def _seen(url: str) -> Seen:
 def content_findings(cards: Mapping[str, Card], root: str, nodes: list[Node]) -> Iterator[Finding]:
     """All shards read whole and compared with their sha256: where they are files, by every node,
     else by one of the nodes each. Takes as long as that takes."""
-    urls = [card.url(root) for card in cards.values()]
+    urls = [card.observed_url(root) for card in cards.values()]
     urls = [url for url in urls if storage.size(storage.join(url, MANIFEST)) is not None]
     total = sum(_bytes(Manifest.load(url)) for url in urls)
     began = time.monotonic()

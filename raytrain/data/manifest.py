@@ -11,6 +11,7 @@ from raytrain.errors import UserError
 
 FORMAT = "raytrain-shards/1"
 MANIFEST = "manifest.json"
+FEATURE = "feature"  # the field of feature shards
 
 
 class ShardError(UserError):
@@ -20,7 +21,8 @@ class ShardError(UserError):
 @dataclass(frozen=True, kw_only=True)
 class Field:
     """One observation of a sample. `mean` and `std` are per channel (images) or column (vectors),
-    over the training rows; None for text, whose `dtype` is "str" and `shape` ()."""
+    over the training rows; None for text, whose `dtype` is "str" and `shape` (). With `views` > 1
+    the first axis of `shape` is so many views of the same sample, of which training takes one."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -28,6 +30,12 @@ class Field:
     units: str = ""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    views: int = 1
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """The shape of one view: of an observation as training takes it."""
+        return self.shape[1:] if self.views > 1 else self.shape
 
 
 @dataclass(frozen=True, kw_only=True)

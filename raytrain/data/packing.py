@@ -87,14 +87,14 @@ def _encode(value: Any, encoding: str) -> bytes:
 
 
 def _sums(column: Any, spec: Field) -> Sums:
-    """Sum and sum of squares of each channel, over rows and pixels."""
-    totals, squares = np.zeros((2, spec.shape[0] if spec.shape else 1))
+    """Sum and sum of squares of each channel, over rows, views and pixels."""
+    totals, squares = np.zeros((2, spec.view_shape[0] if spec.view_shape else 1))
     step = max(1, min(512, PIECE_VALUES // max(1, int(np.prod(spec.shape)))))
     for first in range(0, len(column), step):  # float32 is exact enough within a piece
         piece = column[first : first + step]
         if not isinstance(piece, np.ndarray):
             piece = np.stack([_decoded(file, spec) for file in piece])
-        values = piece.reshape(len(piece), len(totals), -1).astype(np.float32)
+        values = piece.reshape(len(piece) * spec.views, len(totals), -1).astype(np.float32)
         totals += values.sum((0, 2), dtype=np.float64)
         squares += np.einsum("ncp,ncp->c", values, values)
     return totals.tolist(), squares.tolist()
@@ -117,10 +117,21 @@ def with_statistics(
     for name, spec in fields.items():
         if not rows or name not in sums:
             continue
-        totals, squares = sums[name] / (rows * int(np.prod(spec.shape[1:])))
+        totals, squares = sums[name] / (rows * spec.views * int(np.prod(spec.view_shape[1:])))
         std = np.sqrt(np.maximum(squares - totals**2, 0))
         result[name] = replace(spec, mean=tuple(totals.tolist()), std=tuple(std.tolist()))
     return result
+
+
+def train_sums(
+    done: Sequence[Mapping[str, Any]],
+) -> tuple[int, dict[str, NDArray[np.float64]]]:
+    """The training rows of shards that are done, {"shard": …, "sums": …} of each, and the sums of
+    their fields over them."""
+    train = [entry for entry in done if entry["shard"]["split"] == "train"]
+    names = train[0]["sums"] if train else []
+    sums = {name: np.sum([entry["sums"][name] for entry in train], axis=0) for name in names}
+    return sum(entry["shard"]["samples"] for entry in train), sums
 
 
 def write_shard(url: str, name: str, split: str, samples: int, content: bytes) -> Shard:

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raytrain import geo, settings, storage
+from raytrain.data import features
 from raytrain.data.cards import MINI, Card, Source, card_names, load_card
 from raytrain.data.conversion import write_rows
-from raytrain.data.manifest import Manifest, ShardError
+from raytrain.data.manifest import MANIFEST, Manifest, ShardError
 from raytrain.data.report import LeftOut, Report
 from raytrain.data.rows import RowSource
-from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.files import Context
 from raytrain.data.sources.land import land_mask
 from raytrain.data.sources.rasters import RasterSource
-from raytrain.data.sources.texts import TEXT
 from raytrain.data.writer import HOLDOUT, Observations, write_shards
 from raytrain.errors import UserError
 
@@ -52,22 +51,39 @@ def silent(modality: str, done: int, rows: int, doing: str) -> None:
 
 
 def ready(cards: Iterable[Card], root: str, on_rows: OnRows = silent) -> dict[str, str]:
-    """The URL of every card's shards under `data.root`, by name.
+    """The URL of every card's shards under `data.root` that training reads, by name.
 
-    The rasters of earth-mini are made here on first use, in seconds and without a download, and
-    again when their card has changed; not for another number of places or other modalities beside
-    them, since a run may be reading them. Raises PreparationError for other shards that are
-    missing, with the command that makes them.
+    Raises PreparationError for shards and features that are missing, with the command that makes
+    them; but see `raw_ready`.
+    """
+    cards = list(cards)
+    raw_ready(cards, root, on_rows)
+    for card in cards:
+        if card.features and (problem := features.problem(card, root)):
+            raise PreparationError(f"{card.name}: {problem}. {features.advice(card, root)}")
+    return {card.name: card.observed_url(root) for card in cards}
+
+
+def raw_ready(cards: Iterable[Card], root: str, on_rows: OnRows = silent) -> None:
+    """Raise PreparationError for shards that are missing, with the command that makes them.
+
+    What earth-mini embeds is made here on first use, in seconds and without a download, and again
+    when its card has changed; not for another number of places or other modalities beside it,
+    since a run may be reading it.
     """
     cards = list(cards)
     for card in cards:
         source = card.source_for(root)
-        if root == MINI and isinstance(source, RasterSource):
+        if source is not None and card.is_embedded(root):
             if not _is_made(card, source, root, cards, but_for=("places", "dealt_among")):
                 prepare(card, root, cards, on_rows=on_rows)
-        elif storage.size(storage.join(card.url(root), "manifest.json")) is None:
+        elif not _are_there(card.url(root), card.observed_url(root)):
             raise PreparationError(_advice(card, root))
-    return {card.name: card.url(root) for card in cards}
+
+
+def _are_there(*urls: str) -> bool:
+    """Whether finished shards are at any of them: features do without what they were made of."""
+    return any(storage.size(storage.join(url, MANIFEST)) is not None for url in urls)
 
 
 def prepare(
@@ -113,9 +129,6 @@ def prepare(
             on_rows=lambda *done: on_rows(card.name, *done),
         )
     else:
-        if isinstance(source, TextFeaturesSource):
-            texts = source.observe_texts(context)
-            _write(card, f"{url}-{TEXT}s", texts, settings.to_dict(source.texts), silent)
         manifest, report = _write(card, url, source.observe(context), described, on_rows)
     seconds = time.monotonic() - started
     return Prepared(modality=card.name, url=url, manifest=manifest, seconds=seconds, report=report)
@@ -189,10 +202,8 @@ def _advice(card: Card, root: str) -> str:
     missing = f"{card.name}: there are no shards in {card.url(root)}"
     if card.source is None:
         return f"{missing}, and its card has no `source` to make them from"
-    what = card.name if card.name in card_names() else f"{card.folder / card.name}.yaml"
     where = "" if root == MINI else f" --root {root}"
-    once = " (it fetches a text encoder once)" if card.source.kind == "text_features" else ""
     return (
-        f"{missing}. Make them with `python -m raytrain.prepare {what}{where}`{once}, "
+        f"{missing}. Make them with `python -m raytrain.prepare {card.command_name}{where}`, "
         f"or leave {card.name} out of data.modalities"
     )

@@ -10,7 +10,7 @@ Two layouts of one format, both readable by plain `webdataset`:
 import hashlib
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +80,34 @@ def _decoded(
     verify: bool,
     rows: NDArray[np.int64] | None,
 ) -> Columns:
-    buffer = _content(where, shard, verify)
+    return _columns(where, shard, _content(where, shard, verify), fields, layout, rows)
+
+
+def read_pieces(
+    url: str, shard: Shard, fields: Mapping[str, Field], layout: str, rows: int
+) -> Iterator[tuple[NDArray[np.int64], Columns]]:
+    """What `read_shard` gives, so many rows at a time, with their numbers in the shard; it is
+    fetched and checked by its sha256 once."""
+    where = storage.join(url, shard.name)
+    try:
+        buffer = _content(where, shard, verify=True)
+    except ShardError:
+        if storage.is_local(where):
+            raise
+        buffer = _content(where, shard, verify=True)
+    for first in range(0, shard.samples, rows):
+        index = np.arange(first, min(first + rows, shard.samples))
+        yield index, _columns(where, shard, buffer, fields, layout, index)
+
+
+def _columns(
+    where: str,
+    shard: Shard,
+    buffer: memoryview,
+    fields: Mapping[str, Field],
+    layout: str,
+    rows: NDArray[np.int64] | None,
+) -> Columns:
     read = _read_columns if layout == COLUMNS else _read_samples
     try:
         columns, skipped = _drop_bad_places(*read(buffer, fields, rows, shard.samples), rows)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,15 @@ def make_quiet() -> None:
 
 def rows_of(dataset: "ray.data.Dataset") -> Iterator[dict[str, Any]]:
     """The rows of a dataset as they come. Raises the UserError of a task, without Ray's words."""
-    try:
+    with users_errors():
         yield from dataset.iter_rows()
+
+
+@contextmanager
+def users_errors() -> Iterator[None]:
+    """Raises the UserError that a task raised, in one line."""
+    try:
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, UserError):  # Ray adds lines about its retries
             raise UserError(str(error.cause).partition("\n")[0]) from None

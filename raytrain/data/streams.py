@@ -62,7 +62,12 @@ class Stream:
     @property
     def fields(self) -> dict[str, Field]:
         """The columns that are read, beside the places."""
-        return {self.observation: self.manifest.field(self.observation)}
+        return {self.observation: self.field}
+
+    @property
+    def field(self) -> Field:
+        """What is observed."""
+        return self.manifest.field(self.observation)
 
     def shard_url(self, shard: Shard) -> str:
         return storage.join(self.url, shard.name)
@@ -79,8 +84,9 @@ class Stream:
                 yield Visit(shards[number], epoch)
 
     def read(self, visit: Visit) -> Columns:
-        """The rows of a visit, augmented. The place of a row that cannot be used is taken by
-        another of the same visit, and STAND_IN holds the number of the shard (else -1)."""
+        """The rows of a visit, augmented, or one view of each. The place of a row that cannot be
+        used is taken by another of the same visit, and STAND_IN holds the number of the shard (else
+        -1)."""
         shards = self.manifest.shards_of("train")
         number = shards.index(visit.shard)
         rng = self._rng(visit.epoch, number)
@@ -88,6 +94,8 @@ class Stream:
         draws = rng.random((visit.shard.samples, 4))[visit.skip :]
         columns, stand_in = self._rows(visit.shard, rows, verify=self.verify and visit.epoch == 0)
         observation = columns[self.observation]
+        if (views := self.field.views) > 1:
+            observation = observation[np.arange(len(rows)), (draws[:, 0] * views).astype(np.int64)]
         if observation.ndim == 4:
             observation = augmented(observation, draws, self.augment)
         return {
@@ -108,7 +116,7 @@ class Stream:
             left = {name: column[whole:] for name, column in left.items()}
 
     def validation(self, places: int) -> Columns:
-        """The first `places` rows held out from training, without augmentation."""
+        """The first `places` rows held out from training, without augmentation: the first view."""
         parts: list[Columns] = []
         for shard in self.manifest.shards_of("val"):
             wanted = places - sum(len(part[LONLAT]) for part in parts)
@@ -118,6 +126,8 @@ class Stream:
         if not parts:
             raise ShardError(f"{self.url}: no validation places; prepare the modality with more")
         observation = np.concatenate([part[self.observation] for part in parts])
+        if self.field.views > 1:
+            observation = observation[:, 0]
         if observation.ndim == 4:
             observation = centred(observation, self.augment)
         return {

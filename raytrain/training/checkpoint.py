@@ -158,7 +158,8 @@ def load_tower(url: str, modality: str) -> tuple[Tower, TowerSettings]:
     if config["objective"]["kind"] == "regression":
         raise CheckpointError(f"{url} was trained by regression alone: its towers learned nothing")
     card = build(Card, {**config["cards"][modality], "folder": "."}, f"cards.{modality}")
-    field = Manifest.load(card.url(config["data"]["root"])).field(card.field)
+    manifest = Manifest.load(card.observed_url(config["data"]["root"]))
+    shape = manifest.field(card.observed_field).view_shape
     tower = card.tower
     if isinstance(tower, TimmConfig):  # its weights are in the checkpoint, and the file is not
         tower = replace(tower, weights=None, frozen=False)
@@ -166,7 +167,7 @@ def load_tower(url: str, modality: str) -> tuple[Tower, TowerSettings]:
         run=config["name"],
         modality=modality,
         tower=tower,
-        shape=card.augment.shape(field.shape),
+        shape=card.observed_augment.shape(shape),
         dim=config["location"]["dim"],
         licence=card.licence,
         credit=card.credit,

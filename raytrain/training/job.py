@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from raytrain import storage
-from raytrain.data.cards import Card, load_cards
+from raytrain.data.cards import NOT_PORTABLE, Card, load_cards
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import check_shards
 from raytrain.data.streams import Stream
@@ -93,7 +93,7 @@ class Job:
         towers = {}
         for name, stream in self.streams.items():
             field = stream.manifest.field(stream.observation)
-            shape = stream.augment.shape(field.shape)
+            shape = stream.augment.shape(field.view_shape)
             spec = FieldSpec(shape=shape, mean=field.mean, std=field.std)
             try:
                 towers[name] = self.cards[name].tower.build(spec, location.learned_dim)
@@ -146,24 +146,24 @@ def chosen_cards(config: RunConfig) -> dict[str, Card]:
 def _stream(config: RunConfig, card: Card, url: str) -> Stream:
     manifest = Manifest.load(url)
     check_shards(url, manifest)
-    field = manifest.field(card.field)
+    field = manifest.field(card.observed_field)
     if not manifest.samples("train"):
         raise UserError(f"{card.name} is empty: {url} holds no training places; prepare it again")
     if field.encoding == "txt":
         raise UserError(
             f"{card.name}: the field `{card.field}` in {url} is text, which no tower reads; "
-            "name a field of features in the card"
+            "write `features: minilm` in the card"
         )
     return Stream(
         modality=card.name,
         url=url,
         manifest=manifest,
-        observation=card.field,
-        augment=card.augment,
+        observation=card.observed_field,
+        augment=card.observed_augment,
         seed=config.seed,
         verify=config.data.verify,
     )
 
 
 def _portable(card: Card) -> Tree:
-    return {key: value for key, value in to_dict(card).items() if key != "folder"}
+    return {key: value for key, value in to_dict(card).items() if key not in NOT_PORTABLE}

@@ -28,8 +28,7 @@ class Context:
 def read_file(file: str, folder: Path) -> bytes:
     """Bytes of `wheel://PACKAGE/MEMBER`, of a URL, or of a path (relative to `folder`)."""
     if file.startswith(wheels.SCHEME):
-        package, _, member = file.removeprefix(wheels.SCHEME).partition("/")
-        return wheels.read_member(package, member)
+        return wheels.read(file)
     url = storage.join(str(folder), file)
     try:
         return storage.read(url)

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from raytrain.data.sources.features import TextFeaturesSource
 
 from raytrain.data.cards import load_card
 from raytrain.data.passes import in_memory
-from raytrain.data.sources.features import TextFeaturesSource
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.texts import TextSource
 

@@ -1,0 +1,142 @@
+"""`python -m raytrain.featurize CARD|SHARDS`: features of observations by a frozen encoder, once.
+
+python -m raytrain.featurize text                                      as the card says
+python -m raytrain.featurize satellite --encoder efficientnet-lite0 channels=0,1,2 image_px=64
+python -m raytrain.featurize photos/shards --encoder timm name=resnet50 weights=resnet50.safetensors
+
+A card's name or file, or a folder or URL of shards; path=value are settings of the encoder. Ray
+Data spreads the work over a cluster. What was interrupted goes on with the same command.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from raytrain import storage
+from raytrain.bulk.features import Featured, Pool, open_features, write_features
+from raytrain.bulk.features_folder import FeaturesFolder
+from raytrain.bulk.write import listed
+from raytrain.data import preparation
+from raytrain.data.cards import MINI, Card, datasets_dir, load_card
+from raytrain.data.features import Features, configured, features_of, features_of_card, problem
+from raytrain.data.manifest import FEATURE, MANIFEST
+from raytrain.encoders.frozen import AUTO, FrozenConfig
+from raytrain.errors import UserError
+from raytrain.settings import apply_overrides, to_dict
+from raytrain.training.config import ScalingConfig
+from raytrain.training.launch import connect
+
+KINDS = "auto, efficientnet-lite0, minilm, timm, sentence, onnx"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit status: 0 when all features are there, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m raytrain.featurize", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("what", help="a card's name or file, or a folder or URL of shards")
+    parser.add_argument("--encoder", metavar="KIND", help=f"{KINDS}; else as the card says")
+    parser.add_argument("--views", type=int, help="views of an image: itself, and augmented ones")
+    parser.add_argument("--field", help="of shards that have several")
+    parser.add_argument("--root", help="of a card, as data.root")
+    parser.add_argument("--output", help="folder or URL; else that of the shards with -features")
+    parser.add_argument("--gpu", action="store_true", help="an actor for every GPU, not CPU")
+    parser.add_argument("--actors", type=int, help="how many, in their stead")
+    parser.add_argument("--threads", type=int, default=1, help="of torch in each actor")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew")
+    parser.add_argument("settings", nargs="*", metavar="path=value", help="of the encoder")
+    options = parser.parse_intermixed_args(arguments)
+    console = Console(soft_wrap=True, highlight=False)
+    pool = Pool(gpu=options.gpu, actors=options.actors, threads=options.threads)
+    try:
+        features = _features(options)
+        console.print(f"{features.encoder.kind} reads `{features.field}` of {features.url}")
+        folder = open_features(features, options.overwrite)
+        if folder.manifest is None:
+            connect(ScalingConfig())
+        made = with_progress(folder, pool, console)
+    except UserError as error:
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        return 2
+    except KeyboardInterrupt:
+        console.print("stopped; finished shards are kept: the same command goes on behind them")
+        return 130
+    console.print(f"{said(made)}: {escape(features.output)}")
+    if made.skipped:
+        console.print(f"[yellow]left out: {escape(listed(made.skipped))}[/yellow]")
+    return 0
+
+
+def _features(options: argparse.Namespace) -> Features:
+    """What the command line asks for, of shards that are there."""
+    encoder: FrozenConfig | Literal["auto"] = AUTO
+    url, field = options.what, options.field
+    if _is_card(options.what):
+        card, root = load_card(options.what), options.root or MINI
+        preparation.raw_ready([card], root)
+        url, field, encoder = card.url(root), field or card.field, card.features or AUTO
+    elif options.root:
+        raise UserError("--root is of cards; give the folder or URL of shards whole")
+    changes = list(options.settings)
+    if options.views is not None:
+        changes.append(f"views={options.views}")
+    if options.encoder not in (None, AUTO):
+        encoder = configured(apply_overrides({"kind": options.encoder}, changes))
+    elif changes:
+        if encoder == AUTO:
+            encoder = features_of(url, AUTO, field).encoder
+        encoder = configured(apply_overrides(to_dict(encoder), changes))
+    return features_of(url, encoder, field, options.output)
+
+
+def _is_card(what: str) -> bool:
+    """A card's name or file, and no folder or URL of shards."""
+    if what.endswith((".yaml", ".yml")) or (datasets_dir() / f"{what}.yaml").is_file():
+        return True
+    return "/" not in what and storage.size(storage.join(what, MANIFEST)) is None
+
+
+def make_missing(cards: Iterable[Card], root: str, gpu: bool, console: Console) -> None:
+    """Make the features that runs on the cards read and that are not there, by Ray, which must run.
+    Raises UserError, too where others are there."""
+    for card in cards:
+        if card.features and problem(card, root):
+            features = features_of_card(card, root)
+            console.print(
+                f"making features of {card.name} by {features.encoder.kind}, once: "
+                f"{escape(features.output)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            made = with_progress(open_features(features), Pool(gpu=gpu), console)
+            console.print(said(made), highlight=False)
+
+
+def with_progress(folder: FeaturesFolder, pool: Pool, console: Console) -> Featured:
+    """Make what the folder lacks, with a bar."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        total = sum(shard.samples for shard in folder.features.manifest.shards)
+        bar = progress.add_task("", total=total)
+        return write_features(folder, pool, lambda rows: progress.update(bar, completed=rows))
+
+
+def said(made: Featured) -> str:
+    """What came of it, in words."""
+    field = made.manifest.field(FEATURE)
+    rows = sum(shard.samples for shard in made.manifest.shards)
+    megabytes = sum(shard.bytes for shard in made.manifest.shards) / 1e6
+    new = rows - made.before
+    there = f", {made.before:,} of them there before" if made.before else ""
+    pace = f" in {made.seconds:.1f} s ({new / made.seconds:,.1f} rows/s)" if new else ""
+    return f"{rows:,} features {[*field.shape]} float16, {megabytes:,.1f} MB{there}{pace}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
