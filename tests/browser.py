@@ -116,8 +116,9 @@ class Page:
         match report.get("method"):
             case "Runtime.exceptionThrown" | "Runtime.consoleAPICalled" | "Log.entryAdded":
                 self.problems.append(json.dumps(told))
-            case "Network.requestWillBeSent" if not told["request"]["url"].startswith("file:"):
-                self.problems.append(told["request"]["url"])
+            case "Network.requestWillBeSent":
+                if not told["request"]["url"].startswith(("file:", "data:")):
+                    self.problems.append(told["request"]["url"])
 
 
 @contextmanager

@@ -19,13 +19,14 @@ FLOORS = (
         "tune",
         "prepare",
         "featurize",
+        "preview",
         "evaluate",
         "embed",
         "export",
         "atlas",
         "doctor",
     ),
-    ("tuning", "checks"),
+    ("tuning", "checks", "inspection"),
     ("training",),
     ("bulk", "maps"),
     ("evaluation",),
@@ -38,6 +39,7 @@ STRANGERS = (
     {"data", "objective"},
     {"bulk", "maps"},
     {"tuning", "checks"},
+    {"tuning", "inspection"},
 )  # side by side, unknown to each other
 ONLY_IN = {
     "ray": (

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import raytrain
-from raytrain import storage
+from raytrain import preview, storage
 from raytrain.data.shards import Manifest, read_shard
 from raytrain.pretrain import main
 from raytrain.storage import StorageError
@@ -109,6 +109,18 @@ def test_shards_are_read(world_on_s3: str) -> None:
 
 
 @pytest.mark.slow
+def test_shards_are_previewed(world_on_s3: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tiles lie evenly, and also at sea, and nobody has said on what terms."""
+    page = f"{world_on_s3}/previews/tiles.html"
+    assert preview.main([f"{world_on_s3}/shards/tiles", "--output", page]) == 0
+    said = capsys.readouterr().out
+    assert "all 1,500 rows of " in said
+    assert "of the places are at sea" in said
+    assert "no licence and no credit" in said
+    assert "BAD" not in said
+    assert storage.read(page).startswith(b"<!doctype html>")
+
+
 def test_a_run_from_shards_to_encoder(
     s3: Any, world_on_s3: str, tiny_world: Any, ray_folder: Path
 ) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayTaskError
 
 from raytrain.data.shards import Columns, Shard, read_shard
@@ -58,18 +57,10 @@ def keep(streams: Iterable["Stream"]) -> Sharing:
     return Sharing(kept, total, f"{total / 1e6:,.0f} MB of shards read once, for all runs")
 
 
-def rows_of(reference: Any, shard: Shard, rows: NDArray[np.int64]) -> Columns:
-    """What `read_shard` gives for these rows of a shard that is kept."""
-    columns, skipped = ray.get(reference)
-    if not skipped:
-        return {name: column[rows] for name, column in columns.items()}, []
-    bad = [skip.row for skip in skipped]
-    position = np.full(shard.samples, -1)
-    position[np.delete(np.arange(shard.samples), bad)] = np.arange(shard.samples - len(bad))
-    at = position[rows]
-    return {name: column[at[at >= 0]] for name, column in columns.items()}, [
-        skip for skip in skipped if skip.row in rows
-    ]
+def content_of(reference: Any) -> Columns:
+    """What `read_shard` gives for all rows of a shard that is kept."""
+    content: Columns = ray.get(reference)
+    return content
 
 
 def _read(stream: "Stream", shard: Shard) -> Columns:

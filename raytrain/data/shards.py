@@ -29,7 +29,9 @@ __all__ = [
     "Shard",
     "ShardError",
     "Skipped",
+    "places_of",
     "read_shard",
+    "rows_of",
 ]
 
 COLUMNS, SAMPLES = "columns", "samples"
@@ -116,6 +118,30 @@ def _columns(
     if skipped and not storage.is_local(where):
         _check_sha256(where, shard, buffer)  # rows are left out only where they were written so
     return columns, skipped
+
+
+def places_of(content: Columns, shard: Shard) -> NDArray[np.float64]:
+    """The places [samples, 2] of a shard that was read as a whole; NaN for rows of no use."""
+    columns, skipped = content
+    lonlat_deg = np.full((shard.samples, 2), np.nan)
+    lonlat_deg[np.delete(np.arange(shard.samples), [skip.row for skip in skipped])] = columns[
+        LONLAT
+    ]
+    return lonlat_deg
+
+
+def rows_of(content: Columns, shard: Shard, rows: NDArray[np.int64]) -> Columns:
+    """What `read_shard` gives for these rows, of a shard that was read as a whole."""
+    columns, skipped = content
+    if not skipped:
+        return {name: column[rows] for name, column in columns.items()}, []
+    bad = [skip.row for skip in skipped]
+    position = np.full(shard.samples, -1)
+    position[np.delete(np.arange(shard.samples), bad)] = np.arange(shard.samples - len(bad))
+    at = position[rows]
+    return {name: column[at[at >= 0]] for name, column in columns.items()}, [
+        skip for skip in skipped if skip.row in rows
+    ]
 
 
 def check_shards(url: str, manifest: Manifest) -> None:

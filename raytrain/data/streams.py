@@ -1,7 +1,8 @@
 """Streams: one modality's shards as an endless, shuffled, resumable sequence of pairs.
 
 The shards of a modality are visited epoch after epoch, in an order drawn from (seed, epoch), and
-the rows of a visit in an order drawn from (seed, epoch, shard). Ranks share the visits.
+the rows of a visit in an order drawn from (seed, epoch, shard); where the modality is balanced,
+the rows themselves are drawn then, as many. Ranks share the visits.
 
 This module runs in Ray Data's read tasks, which would spend seconds on importing torch.
 """
@@ -24,8 +25,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raytrain import storage
 from raytrain.data.augment import AugmentConfig, augmented, centred
-from raytrain.data.kept import Kept, rows_of
-from raytrain.data.shards import Field, Manifest, Shard, ShardError, read_shard
+from raytrain.data.balance import BalanceConfig
+from raytrain.data.kept import Kept, content_of
+from raytrain.data.shards import Columns as Content
+from raytrain.data.shards import (
+    Field,
+    Manifest,
+    Shard,
+    ShardError,
+    places_of,
+    read_shard,
+    rows_of,
+)
 from raytrain.data.visits import Position, Visit, dealt
 
 LONLAT, OBSERVATION, STAND_IN = "lonlat", "observation", "stand_in_for_shard"
@@ -48,6 +59,7 @@ class Stream:
     manifest: Manifest
     observation: str  # the field of the manifest
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     seed: int = 0
     verify: bool = True
     position: Position = ()  # where it begins
@@ -90,9 +102,14 @@ class Stream:
         shards = self.manifest.shards_of("train")
         number = shards.index(visit.shard)
         rng = self._rng(visit.epoch, number)
-        rows = rng.permutation(visit.shard.samples)[visit.skip :]
+        verify = self.verify and visit.epoch == 0
+        rows = rng.permutation(visit.shard.samples)
         draws = rng.random((visit.shard.samples, 4))[visit.skip :]
-        columns, stand_in = self._rows(visit.shard, rows, verify=self.verify and visit.epoch == 0)
+        content = self._kept(visit.shard)
+        if self.balance.exponent > 0:
+            content = content or self._read(visit.shard, verify)
+            rows = self.balance.draw(places_of(content, visit.shard), rng)
+        columns, stand_in = self._rows(visit.shard, rows[visit.skip :], verify, content)
         observation = columns[self.observation]
         if (views := self.field.views) > 1:
             observation = observation[np.arange(len(rows)), (draws[:, 0] * views).astype(np.int64)]
@@ -122,7 +139,7 @@ class Stream:
             wanted = places - sum(len(part[LONLAT]) for part in parts)
             if wanted > 0:
                 rows = np.arange(min(wanted, shard.samples))
-                parts.append(self._rows(shard, rows, self.verify)[0])
+                parts.append(self._rows(shard, rows, self.verify, self._kept(shard))[0])
         if not parts:
             raise ShardError(f"{self.url}: no validation places; prepare the modality with more")
         observation = np.concatenate([part[self.observation] for part in parts])
@@ -162,15 +179,24 @@ class Stream:
             },
         )
 
+    def _kept(self, shard: Shard) -> Content | None:
+        """All rows of a shard, where they are kept."""
+        reference = self.kept.get(self.shard_url(shard))
+        return None if reference is None else content_of(reference)
+
+    def _read(self, shard: Shard, verify: bool, rows: NDArray[np.int64] | None = None) -> Content:
+        """Rows of a shard from its file."""
+        layout = self.manifest.layout
+        return read_shard(self.url, shard, self.fields, layout, verify=verify, rows=rows)
+
     def _rows(
-        self, shard: Shard, rows: NDArray[np.int64], verify: bool
+        self, shard: Shard, rows: NDArray[np.int64], verify: bool, content: Content | None
     ) -> tuple[Columns, NDArray[np.bool_]]:
-        if (reference := self.kept.get(self.shard_url(shard))) is not None:
-            columns, skipped = rows_of(reference, shard, rows)
+        """Rows of a shard, with others in place of those of no use, and which these are."""
+        if content is not None:
+            columns, skipped = rows_of(content, shard, rows)
         else:
-            columns, skipped = read_shard(
-                self.url, shard, self.fields, self.manifest.layout, verify=verify, rows=rows
-            )
+            columns, skipped = self._read(shard, verify, rows)
         stand_in = np.isin(rows, [bad.row for bad in skipped])
         if skipped:
             if stand_in.all():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from raytrain.batch import Batch
 from raytrain.encoders.location import LocationEncoder
 from raytrain.encoders.modality import Tower
+from raytrain.encoders.positional.direct import unit_xyz
 from raytrain.objective.collectives import sum_over_ranks
 from raytrain.objective.losses import (
     Direction,
@@ -22,19 +23,31 @@ from raytrain.objective.losses import (
     regression,
     weighted_mean,
 )
+from raytrain.objective.near import NearConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogitScaleConfig:
-    """The factor on cosine similarities (1 / temperature): a high one sharpens the contrast."""
+    """The factor on cosine similarities (1 / temperature): a high one sharpens the contrast.
+
+    With `per_modality` each modality has one of its own, from `init_of` by its name, else `init`.
+    """
 
     init: float = 5.0
     learned: bool = False
     max: float = 100.0
+    per_modality: bool = False
+    init_of: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.init <= self.max:
-            raise ValueError(f"logit_scale.init {self.init} must lie in (0, max = {self.max}]")
+        for path, init in {
+            "": self.init,
+            **{f"_of.{n}": x for n, x in self.init_of.items()},
+        }.items():
+            if not 0 < init <= self.max:
+                raise ValueError(f"logit_scale.init{path} {init} must lie in (0, max = {self.max}]")
+        if self.init_of and not self.per_modality:
+            raise ValueError("logit_scale.init_of needs logit_scale.per_modality=true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +56,14 @@ class ObjectiveConfig:
 
     Contrast sees the embeddings at unit length; regression reads the location embedding as it is,
     by one linear head a modality. `weights` scales a modality's share in both (default 1);
-    `negatives` and `direction` are those of objective.losses.contrast.
+    `negatives` and `direction` are those of objective.losses.contrast, `near` says what becomes of
+    negatives that are near.
     """
 
     kind: Literal["contrast", "regression", "both"] = "both"
     negatives: Negatives = "asymmetric"
     direction: Direction = "both"
+    near: NearConfig = field(default_factory=NearConfig)
     logit_scale: LogitScaleConfig = field(default_factory=LogitScaleConfig)
     regression_weight: float = 3.0
     weights: dict[str, float] = field(default_factory=dict)
@@ -65,7 +80,7 @@ class Outputs(NamedTuple):
     """All that the loss reads of the model: a pure function of these gives the loss."""
 
     pairs: dict[str, Embedded]
-    logit_scale: Float[Tensor, ""]
+    logit_scale: Float[Tensor, " m"]  # of each modality, in the order of `pairs`
 
 
 class Model(nn.Module):
@@ -86,12 +101,21 @@ class Model(nn.Module):
         if objective.kind == "regression":
             self.towers.requires_grad_(False)
         scale = objective.logit_scale
-        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(scale.init)))
-        self.log_logit_scale.requires_grad_(scale.learned and objective.kind != "regression")
+        learned = scale.learned and objective.kind != "regression"
+
+        def log(init: float) -> nn.Parameter:
+            return nn.Parameter(torch.tensor(math.log(init)), requires_grad=learned)
+
+        own = {name: log(scale.init_of.get(name, scale.init)) for name in towers}
+        self.log_logit_scale = nn.ParameterDict(own) if scale.per_modality else log(scale.init)
 
     def forward(self, batch: Batch) -> Outputs:
         pairs = {name: self._embed(name, *batch[name]) for name in batch}
-        return Outputs(pairs, self.log_logit_scale.exp())
+        return Outputs(pairs, torch.stack([self._log_logit_scale(name) for name in pairs]).exp())
+
+    def _log_logit_scale(self, name: str) -> Tensor:
+        scale = self.log_logit_scale
+        return scale if isinstance(scale, nn.Parameter) else scale[name]
 
     def _embed(self, name: str, lonlat_deg: Tensor, observation: Tensor) -> Embedded:
         tower = self.towers[name]
@@ -103,7 +127,8 @@ class Model(nn.Module):
             seen = unit(tower(observation))
         if self.objective.kind != "contrast":
             prediction, target = self.heads[name](location), tower.target(observation)
-        return Embedded(unit(location), seen, prediction.float(), target.float())
+        xyz = unit_xyz(lonlat_deg).float()
+        return Embedded(xyz, unit(location), seen, prediction.float(), target.float())
 
     def loss(self, outputs: Outputs) -> Loss:
         """The objective on embedded pairs, with the negatives of every rank."""
@@ -111,7 +136,7 @@ class Model(nn.Module):
         total = outputs.logit_scale.new_zeros(())
         if config.kind != "regression":
             scale = outputs.logit_scale
-            terms = contrast(outputs.pairs, scale, config.negatives, config.direction)
+            terms = contrast(outputs.pairs, scale, config.negatives, config.direction, config.near)
             total = total + weighted_mean(terms, config.weights)
             parts |= {f"contrast/{name}": term.detach() for name, term in terms.items()}
         if config.kind != "contrast":
@@ -122,8 +147,9 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the learned scale at most `max`; call after each optimizer step."""
-        self.log_logit_scale.clamp_(max=math.log(self.objective.logit_scale.max))
+        """Keep learned scales at most `max`; call after each optimizer step."""
+        for name in self.towers:
+            self._log_logit_scale(name).clamp_(max=math.log(self.objective.logit_scale.max))
 
 
 def unit(rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

@@ -88,9 +88,9 @@ def _join(outputs: list[Outputs]) -> Outputs:
         name: Embedded(
             *(
                 torch.cat([getattr(part.pairs[name], field) for part in outputs])
-                for field in ("location", "observation", "prediction", "target")
+                for field in ("xyz", "location", "observation", "prediction", "target")
             )
         )
         for name in outputs[0].pairs
     }
-    return Outputs(pairs, torch.stack([part.logit_scale for part in outputs]).mean())
+    return Outputs(pairs, torch.stack([part.logit_scale for part in outputs]).mean(0))

@@ -30,7 +30,8 @@ from raytrain.encoders.pretrained import CHECKPOINT, CONFIG, WEIGHTS, TowerSetti
 from raytrain.encoders.weights import load_exactly, read_weights
 from raytrain.errors import UserError
 from raytrain.objective.model import Model
-from raytrain.settings import Tree, build, differences, flat, redacted
+from raytrain.settings import Tree, build, differences, flat, redacted, to_dict
+from raytrain.training.config import RunConfig
 
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.pt"
 LOCATION = "location."  # what the names of the location encoder's weights begin with in a Model
@@ -199,8 +200,8 @@ def resume_point(
         storage.remove_folder(run_url)
     start = latest(run_url, say)
     if start is not None:
-        before = _fixed(_json(f"{start.url}/{CONFIG}"))
-        if changed := differences(before, _fixed(resolved)):
+        now = _fixed(resolved)
+        if changed := differences(_known(_json(f"{start.url}/{CONFIG}"), now), now):
             raise CheckpointError(
                 f"{start.url} belongs to a run with other settings ({changed}). Take them back to "
                 "go on with it, choose another name=…, or start it anew with overwrite=true"
@@ -220,6 +221,13 @@ MAY_CHANGE = (
 def _fixed(resolved: Tree) -> dict[str, Any]:
     """The settings by dotted path that make a run what it is."""
     return {k: v for k, v in flat(resolved).items() if not k.startswith(MAY_CHANGE)}
+
+
+def _known(saved: Tree, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that made a saved run what it is. Those that its raytrain did not know yet have
+    their defaults, which are what it did."""
+    defaults = flat(to_dict(RunConfig()))
+    return {k: defaults[k] for k in now if k in defaults} | _fixed(saved)
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from raytrain.data.balance import BalanceConfig
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.objective.methods import MethodConfig
 from raytrain.objective.model import ObjectiveConfig
@@ -22,11 +23,14 @@ class DataConfig:
 
     `modalities` are cards: names in datasets/ or paths of YAML files. Undecodable samples are
     replaced by others, counted and shown; more than `max_skipped_share` of a modality is an error.
+    `balance` says how often places of crowded regions are drawn, `balance_of` the same by modality.
     """
 
     root: str = "earth-mini"
     modalities: tuple[str, ...] = ("satellite", "vegetation", "atmosphere")
     max_skipped_share: float = 0.001
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
+    balance_of: dict[str, BalanceConfig] = field(default_factory=dict)
     verify: bool = True
 
 

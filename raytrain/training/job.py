@@ -133,7 +133,9 @@ def chosen_cards(config: RunConfig) -> dict[str, Card]:
         raise UserError("data.modalities is empty; name at least one card")
     for setting, names in (
         ("training.places", config.training.places),
+        ("data.balance_of", config.data.balance_of),
         ("objective.weights", config.objective.weights),
+        ("objective.logit_scale.init_of", config.objective.logit_scale.init_of),
     ):
         if unknown := {*names} - {*cards}:
             raise UserError(
@@ -160,6 +162,7 @@ def _stream(config: RunConfig, card: Card, url: str) -> Stream:
         manifest=manifest,
         observation=card.observed_field,
         augment=card.observed_augment,
+        balance=config.data.balance_of.get(card.name, config.data.balance),
         seed=config.seed,
         verify=config.data.verify,
     )

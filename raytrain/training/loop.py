@@ -81,7 +81,7 @@ def train(
                 loss.parts | batch_accuracy(outputs) | {"stop": norm.new_tensor(float(wish))}
             )
             ending |= means.pop("stop") > 0  # on every rank at the same step
-            scalars = {"grad_norm": norm.item(), "logit_scale": outputs.logit_scale.item()}
+            scalars = {"grad_norm": norm.item(), **logit_scales(model, outputs)}
             record = {"step": number, "epoch": step.epoch, "lr": rate, **means, **scalars}
             wish = report(record | meter.read()) if rank == 0 else False
         if rank == 0 and (ending or number % every.validate_every == 0):
@@ -107,6 +107,14 @@ def batch_accuracy(outputs: Outputs) -> dict[str, Tensor]:
             own = torch.arange(len(nearest), device=nearest.device)
             found[f"batch_accuracy/{name}"] = (nearest == own).float().mean()
     return found
+
+
+def logit_scales(model: Model, outputs: Outputs) -> dict[str, float]:
+    """The factor on similarities that the step was taken with, by modality where they differ."""
+    scales = dict(zip(outputs.pairs, outputs.logit_scale.tolist(), strict=True))
+    if model.objective.logit_scale.per_modality:
+        return {f"logit_scale/{name}": scale for name, scale in scales.items()}
+    return {"logit_scale": next(iter(scales.values()))}
 
 
 def _parallel(

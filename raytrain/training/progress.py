@@ -97,8 +97,9 @@ def step_line(record: Record) -> str:
     """The figures of a step in one line."""
     found = [v for k, v in record.items() if k.startswith("batch_accuracy/")]
     accuracy = f"in-batch @1 {sum(found) / len(found):.1%} · " if found else ""
+    scales = [f"{v:.1f}" for k, v in record.items() if k.startswith("logit_scale")]
     return (
-        f"loss {record['loss']:.3f} · {accuracy}scale {record['logit_scale']:.1f} · "
+        f"loss {record['loss']:.3f} · {accuracy}scale {' / '.join(scales)} · "
         f"{record['pairs_per_s']:,.0f} pairs/s · {record['data_wait']:.0%} waiting for data"
     )
 

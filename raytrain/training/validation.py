@@ -36,7 +36,7 @@ class Validation:
             location = torch.cat([p.location for p in parts])
             observation = torch.cat([p.observation for p in parts])
             if observation.shape[1]:
-                scale = outputs[0].logit_scale
+                (scale,) = outputs[0].logit_scale
                 there = info_nce(observation, location, 0, scale)
                 back = info_nce(location, observation, 0, scale)
                 record[f"val_loss/{name}"] = ((there + back) / 2).item()

@@ -18,19 +18,29 @@ from raytrain.encoders.positional import SphericalHarmonicsConfig
 from raytrain.objective import collectives
 from raytrain.objective.losses import Direction, Negatives
 from raytrain.objective.model import LogitScaleConfig, Model, ObjectiveConfig, mean_over_ranks
+from raytrain.objective.near import NearConfig
 from raytrain.training.accumulate import backward
 
 Result = tuple[float, dict[str, torch.Tensor]]
 
-COMBINATIONS: list[tuple[Negatives, Direction]] = [
-    *product(
-        ("asymmetric", "batch", "modality"),
-        ("both", "observation_to_location", "location_to_observation"),
-    )
+NEGATIVES: tuple[Negatives, ...] = ("asymmetric", "batch", "modality")
+DIRECTIONS: tuple[Direction, ...] = ("both", "observation_to_location", "location_to_observation")
+PLAIN, MASK = NearConfig(), NearConfig(kind="mask", km=1500.0)
+SOFT = NearConfig(kind="soft", km=1500.0)
+COMBINATIONS: list[tuple[Negatives, Direction, NearConfig]] = [
+    *product(NEGATIVES, DIRECTIONS, [PLAIN]),
+    *product(NEGATIVES, ["both"], [MASK, SOFT]),
 ]
+NAMES = [f"{negatives}/{direction}/{near.kind}" for negatives, direction, near in COMBINATIONS]
+each_combination = pytest.mark.parametrize(
+    ("negatives", "direction", "near"), COMBINATIONS, ids=NAMES
+)
 
 
-def a_model(negatives: Negatives, direction: Direction, dropout: float = 0.0) -> Model:
+def a_model(
+    negatives: Negatives, direction: Direction, near: NearConfig = PLAIN, dropout: float = 0.0
+) -> Model:
+    """With a temperature a modality where distances matter."""
     torch.manual_seed(0)
     location = LocationEncoderConfig(
         positional=SphericalHarmonicsConfig(degrees=4),
@@ -41,9 +51,14 @@ def a_model(negatives: Negatives, direction: Direction, dropout: float = 0.0) ->
         "image": CNNConfig(width=4, stages=2, target_px=2).build(FieldSpec(shape=(2, 8, 8)), 8),
         "vector": MLPTowerConfig(width=8).build(FieldSpec(shape=(3,)), 8),
     }
-    scale = LogitScaleConfig(init=5.0, learned=True)
+    init_of = {"image": 3.0} if near.by_distance else {}
+    scale = LogitScaleConfig(init=5.0, learned=True, per_modality=near.by_distance, init_of=init_of)
     objective = ObjectiveConfig(
-        negatives=negatives, direction=direction, logit_scale=scale, weights={"vector": 2.0}
+        negatives=negatives,
+        direction=direction,
+        near=near,
+        logit_scale=scale,
+        weights={"vector": 2.0},
     )
     return Model(location, towers, objective)
 
@@ -79,12 +94,11 @@ def one_rank(rank: int, ranks: int, meeting: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
     results = {}
-    for negatives, direction in COMBINATIONS:
+    for name, combination in zip(NAMES, COMBINATIONS, strict=True):
         for parts in (1, 3):
-            model = a_model(negatives, direction)
+            model = a_model(*combination)
             parallel = DistributedDataParallel(model, broadcast_buffers=False)
-            found = step(model, a_batch(rank, ranks), parts, parallel)
-            results[f"{negatives}/{direction}/{parts}"] = found
+            results[f"{name}/{parts}"] = step(model, a_batch(rank, ranks), parts, parallel)
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -99,20 +113,52 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+@each_combination
 def test_two_ranks_equal_one(
-    two_ranks: list[dict[str, Result]], negatives: Negatives, direction: Direction, parts: int
+    two_ranks: list[dict[str, Result]],
+    negatives: Negatives,
+    direction: Direction,
+    near: NearConfig,
+    parts: int,
 ) -> None:
-    expected = step(a_model(negatives, direction), a_batch(), 1)
+    expected = step(a_model(negatives, direction, near), a_batch(), 1)
     for found in two_ranks:
-        assert_same(found[f"{negatives}/{direction}/{parts}"], expected)
+        assert_same(found[f"{negatives}/{direction}/{near.kind}/{parts}"], expected)
 
 
-@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+@each_combination
 @pytest.mark.parametrize("parts", [2, 5, 100])
-def test_parts_equal_the_whole(negatives: Negatives, direction: Direction, parts: int) -> None:
-    expected = step(a_model(negatives, direction), a_batch(), 1)
-    assert_same(step(a_model(negatives, direction), a_batch(), parts), expected)
+def test_parts_equal_the_whole(
+    negatives: Negatives, direction: Direction, near: NearConfig, parts: int
+) -> None:
+    expected = step(a_model(negatives, direction, near), a_batch(), 1)
+    assert_same(step(a_model(negatives, direction, near), a_batch(), parts), expected)
+
+
+def test_distances_matter_to_the_loss_of_a_model() -> None:
+    losses = []
+    for near in (PLAIN, MASK, SOFT):
+        model = a_model("batch", "both", near)
+        losses.append(model.loss(model(a_batch())).parts["contrast/vector"].item())
+    plain, mask, soft = losses
+    assert mask < plain - 0.1  # fewer negatives
+    assert abs(soft - plain) > 0.01
+
+
+def test_each_modality_learns_its_own_temperature_up_to_the_largest() -> None:
+    model = a_model("batch", "both", SOFT)
+    scales = model(a_batch()).logit_scale
+    assert scales.tolist() == pytest.approx([3.0, 5.0])
+    _, gradients = step(model, a_batch(), 1)
+    learned = {name for name in gradients if "logit_scale" in name}
+    assert learned == {"log_logit_scale.image", "log_logit_scale.vector"}
+    model.zero_grad()
+    _, gradients = step(model, {"vector": a_batch()["vector"]}, 1)
+    assert "log_logit_scale.image" not in gradients
+    with torch.no_grad():
+        model.log_logit_scale["image"].fill_(9.0)
+    model.clamp_logit_scale()
+    assert model(a_batch()).logit_scale.tolist() == pytest.approx([100.0, 5.0])
 
 
 def test_both_passes_over_a_part_draw_the_same_dropout() -> None:
@@ -141,12 +187,12 @@ def test_an_inactive_tower_gets_no_gradient() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("parts", [1, 2, 5])
-@pytest.mark.parametrize(("negatives", "direction"), COMBINATIONS)
+@each_combination
 def test_parts_on_a_gpu_equal_the_whole_on_a_cpu(
-    negatives: Negatives, direction: Direction, parts: int
+    negatives: Negatives, direction: Direction, near: NearConfig, parts: int
 ) -> None:
-    expected = step(a_model(negatives, direction), a_batch(), 1)
-    assert_same(on_a_gpu(negatives, direction, parts), expected, 2e-5)
+    expected = step(a_model(negatives, direction, near), a_batch(), 1)
+    assert_same(on_a_gpu(negatives, direction, near, parts), expected, 2e-5)
 
 
 @pytest.fixture
@@ -162,7 +208,7 @@ def nccl(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_rank_of_nccl_equals_none(nccl: None, parts: int) -> None:
     expected = step(a_model("asymmetric", "both"), a_batch(), 1)
-    assert_same(on_a_gpu("asymmetric", "both", parts, ddp=True), expected, 2e-5)
+    assert_same(on_a_gpu("asymmetric", "both", PLAIN, parts, ddp=True), expected, 2e-5)
 
 
 @pytest.mark.gpu
@@ -175,9 +221,11 @@ def test_rows_and_their_gradients_pass_through_nccl(nccl: None) -> None:
     assert torch.equal(rows.grad, weights)
 
 
-def on_a_gpu(negatives: Negatives, direction: Direction, parts: int, ddp: bool = False) -> Result:
+def on_a_gpu(
+    negatives: Negatives, direction: Direction, near: NearConfig, parts: int, ddp: bool = False
+) -> Result:
     """The step in plain float32: cuDNN's convolutions would take TF32, of 10 bits."""
-    model, parallel = a_model(negatives, direction).cuda(), None
+    model, parallel = a_model(negatives, direction, near).cuda(), None
     if ddp:
         device = torch.device("cuda", 0)
         parallel = DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,13 +7,14 @@ import torch
 
 import raytrain
 from raytrain.encoders.weights import WeightsError
+from raytrain.settings import Tree
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import Checkpoint, CheckpointError
 from raytrain.training.job import Job
 from raytrain.training.optim import build_optimizer
 
 
-def saved(job: Job, step: int = 3) -> Checkpoint:
+def saved(job: Job, step: int = 3, resolved: Tree | None = None) -> Checkpoint:
     """A checkpoint of the job's untrained model, after one step of its optimizer."""
     model = job.build_model()
     optimizer = build_optimizer(model, job.config.optim)
@@ -20,7 +22,7 @@ def saved(job: Job, step: int = 3) -> Checkpoint:
     optimizer.step()
     positions = {"weather": ((1, 96),), "words": ((2, 32), (1, 32))}
     snapshot = checkpoint.snapshot(model, optimizer, step, positions)
-    return checkpoint.save(job.run_url, snapshot, job.resolved)
+    return checkpoint.save(job.run_url, snapshot, resolved or job.resolved)
 
 
 def test_what_is_saved_is_restored(tiny_world) -> None:
@@ -70,6 +72,34 @@ def test_a_run_with_other_settings_is_not_continued(tiny_world) -> None:
         " -> 0.01; seed: 0 -> 3). Take them back to go on with it, choose another name=…, or "
         "start it anew with overwrite=true"
     )
+
+
+def test_a_run_of_before_a_setting_came_goes_on_with_its_default(tiny_world) -> None:
+    job = tiny_world.job("a")
+    old = copy.deepcopy(job.resolved)
+    del old["data"]["balance"], old["data"]["balance_of"], old["objective"]["near"]
+    del old["objective"]["logit_scale"]["per_modality"], old["objective"]["logit_scale"]["init_of"]
+    state = saved(job, resolved=old)
+    found = checkpoint.resume_point(job.run_url, job.resolved, overwrite=False)
+    assert found == state
+    checkpoint.restore(state, job.build_model(), None)
+    other = tiny_world.job("a", "objective.near.kind=mask")
+    with pytest.raises(CheckpointError, match=r"\(objective\.near\.kind: none -> mask\)"):
+        checkpoint.resume_point(other.run_url, other.resolved, overwrite=False)
+
+
+def test_a_temperature_a_modality_is_saved_and_no_run_changes_to_it(tiny_world) -> None:
+    own = "objective.logit_scale.per_modality=true"
+    job = tiny_world.job("a", own, "objective.logit_scale.init_of.words=2.0")
+    state, model = saved(job), job.build_model()
+    with torch.no_grad():
+        model.log_logit_scale["words"].zero_()
+    checkpoint.restore(state, model, None)
+    assert model.log_logit_scale["words"].exp().item() == pytest.approx(2.0)
+    assert raytrain.load(state.url).encode([13.4], [52.5]).shape[0] == 1
+    shared = tiny_world.job("a")
+    with pytest.raises(CheckpointError, match=r"per_modality: True -> False"):
+        checkpoint.resume_point(shared.run_url, shared.resolved, overwrite=False)
 
 
 def test_a_run_with_another_architecture_is_not_continued(tiny_world) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from raytrain.data.balance import BalanceConfig
 from raytrain.data.preparation import PreparationError
 from raytrain.data.shards import ShardError
 from raytrain.errors import UserError
@@ -89,3 +90,15 @@ def test_a_tower_that_does_not_fit_the_observations(tiny_world) -> None:
     Path(tiny_world.card("words")).write_text("tower: {kind: cnn}\n")
     with pytest.raises(UserError, match="words: a cnn tower reads images"):
         tiny_world.job("a").build_model()
+
+
+def test_places_are_balanced_by_modality(tiny_world) -> None:
+    job = tiny_world.job("a", "data.balance.exponent=0.5", "data.balance_of.words.exponent=1")
+    assert job.streams["weather"].balance == BalanceConfig(exponent=0.5)
+    assert job.streams["words"].balance == BalanceConfig(exponent=1.0)
+    for setting in (
+        "data.balance_of.photos.exponent=1",
+        "objective.logit_scale={per_modality: true, init_of: {photos: 2.0}}",
+    ):
+        with pytest.raises(UserError, match=r"(balance|init)_of: photos is not among"):
+            tiny_world.job("a", setting)

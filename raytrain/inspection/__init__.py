@@ -1,0 +1,1 @@
+"""What `python -m raytrain.preview` looks at: shards, what is wrong with them, and a page."""

@@ -1,0 +1,3 @@
+from inspection_shards import make
+
+__all__ = ["make"]
