@@ -1,10 +1,10 @@
-"""`python -m raytrain.featurize CARD|SHARDS`: features of observations by a frozen encoder, once.
+"""`python -m raytrain.featurize CARD|SHARDS…`: features of observations by a frozen encoder, once.
 
-python -m raytrain.featurize text                                      as the card says
+python -m raytrain.featurize features/satellite text --root earth      as the cards say
 python -m raytrain.featurize satellite --encoder efficientnet-lite0 channels=0,1,2 image_px=64
 python -m raytrain.featurize photos/shards --encoder timm name=resnet50 weights=resnet50.safetensors
 
-A card's name or file, or a folder or URL of shards; path=value are settings of the encoder. Ray
+Cards by name or file, or folders or URLs of shards; path=value are settings of the encoder. Ray
 Data spreads the work over a cluster. What was interrupted goes on with the same command.
 """
 
@@ -39,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m raytrain.featurize", description=(__doc__ or "").partition("\n\n")[0]
     )
-    parser.add_argument("what", help="a card's name or file, or a folder or URL of shards")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        help="cards by name or file, or folders or URLs of shards; path=value: of the encoder",
+    )
     parser.add_argument("--encoder", metavar="KIND", help=f"{KINDS}; else as the card says")
     parser.add_argument("--views", type=int, help="views of an image: itself, and augmented ones")
     parser.add_argument("--field", help="of shards that have several")
@@ -49,42 +53,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--actors", type=int, help="how many, in their stead")
     parser.add_argument("--threads", type=int, default=1, help="of torch in each actor")
     parser.add_argument("--overwrite", action="store_true", help="begin anew")
-    parser.add_argument("settings", nargs="*", metavar="path=value", help="of the encoder")
     options = parser.parse_intermixed_args(arguments)
     console = Console(soft_wrap=True, highlight=False)
     pool = Pool(gpu=options.gpu, actors=options.actors, threads=options.threads)
+    changes = [word for word in options.what if "=" in word]
     try:
-        features = _features(options)
-        console.print(f"{features.encoder.kind} reads `{features.field}` of {features.url}")
-        folder = open_features(features, options.overwrite)
-        if folder.manifest is None:
-            connect(ScalingConfig())
-        made = with_progress(folder, pool, console)
+        names = [word for word in options.what if word not in changes]
+        if not names or (options.output and len(names) > 1):
+            raise UserError("name the cards or shards; with --output, one of them")
+        for what in names:
+            _featurize(_features(what, changes, options), pool, options.overwrite, console)
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return 2
     except KeyboardInterrupt:
         console.print("stopped; finished shards are kept: the same command goes on behind them")
         return 130
-    console.print(f"{said(made)}: {escape(features.output)}")
-    if made.skipped:
-        console.print(f"[yellow]left out: {escape(listed(made.skipped))}[/yellow]")
     return 0
 
 
-def _features(options: argparse.Namespace) -> Features:
+def _featurize(features: Features, pool: Pool, overwrite: bool, console: Console) -> None:
+    console.print(f"{features.encoder.kind} reads `{features.field}` of {escape(features.url)}")
+    folder = open_features(features, overwrite)
+    if folder.manifest is None:
+        connect(ScalingConfig())
+    made = with_progress(folder, pool, console)
+    console.print(f"{said(made)}: {escape(features.output)}")
+    if made.skipped:
+        console.print(f"[yellow]left out: {escape(listed(made.skipped))}[/yellow]")
+
+
+def _features(what: str, changes: list[str], options: argparse.Namespace) -> Features:
     """What the command line asks for, of shards that are there."""
     encoder: FrozenConfig | Literal["auto"] = AUTO
-    url, field = options.what, options.field
-    if _is_card(options.what):
-        card, root = load_card(options.what), options.root or MINI
+    url, field = what, options.field
+    if _is_card(what):
+        card, root = load_card(what), options.root or MINI
         preparation.raw_ready([card], root)
         url, field, encoder = card.url(root), field or card.field, card.features or AUTO
     elif options.root:
         raise UserError("--root is of cards; give the folder or URL of shards whole")
-    changes = list(options.settings)
     if options.views is not None:
-        changes.append(f"views={options.views}")
+        changes = [*changes, f"views={options.views}"]
     if options.encoder not in (None, AUTO):
         encoder = configured(apply_overrides({"kind": options.encoder}, changes))
     elif changes:

@@ -101,6 +101,9 @@ def pretrain(config: RunConfig, console: Console) -> int:
                     if weights := record.pop("encoder", None):
                         evaluator.submit(record["step"], config.location.build(), weights)
                         continue
+                    if "checkpoint" in record:
+                        tracker.metrics.keep()
+                        continue
                     display.show(record)
                     if "step" in record:
                         tracker.log(record)
@@ -125,8 +128,6 @@ def pretrain(config: RunConfig, console: Console) -> int:
         return 0
     finally:
         tracker.finish(status)
-        if tracker.problem:
-            warn(tracker.problem)
 
 
 def _ready(

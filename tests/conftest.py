@@ -226,12 +226,14 @@ class World:
         return self.start(arguments, command, **environment).finish()
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
-        """What a run logged by step, but for the figures that a clock gave."""
+        """What a run logged by step, each figure once, but for those that a clock gave."""
         lines = (Path(self.storage) / name / "metrics.jsonl").read_text().splitlines()
         steps: dict[int, dict[str, float]] = {}
         for record in map(json.loads, lines):
             values = {k: v for k, v in record.items() if k not in CLOCKS}
-            steps.setdefault(values.pop("step"), {}).update(values)
+            step = steps.setdefault(values.pop("step"), {})
+            assert not step.keys() & values.keys(), record
+            step.update(values)
         return steps
 
     def checkpoint(self, name: str) -> Path:

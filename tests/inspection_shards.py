@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from raytrain.data.manifest import Field
@@ -32,9 +31,8 @@ def texts(n: int = ROWS) -> list[str]:
     return [f"Place number {i}, <b>hardly</b> & known" for i in range(n)]
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Writes shards of places and one field, in small shards, and gives their folder."""
+def maker(folder: Path) -> Make:
+    """Writes shards of places and one field, small ones, and gives where they are."""
 
     def made(
         observed: NDArray[Any] | list[str] | None = None,
@@ -55,8 +53,8 @@ def make(tmp_path: Path) -> Make:
         else:
             offered = Observations.of_arrays(places, {"value": observed}, units="units")
         terms = {"licence": "CC0", "credit": "nobody", **terms}
-        write_shards(str(tmp_path / name), offered, modality=name, shard_rows=100, **terms)
-        return str(tmp_path / name)
+        write_shards(str(folder / name), offered, modality=name, shard_rows=100, **terms)
+        return str(folder / name)
 
     return made
 

@@ -8,8 +8,10 @@ import layouts
 import numpy as np
 import pytest
 from layouts import encoded, picture, tiff, tile, turned
+from rasterio.transform import from_origin
 
 from raytrain import geo, prepare, pretrain
+from raytrain.data import codecs
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import read_shard
 
@@ -22,6 +24,8 @@ CARDS = {
     "s2": f"source: {{kind: tiles, index: s2/index.csv, files: s2/*.tar, bands: {BANDS}}}\n{CNN}",
     "mp16": "source: {kind: photos, index: mp16.csv, files: images, size_px: 16}\n" + CNN,
     "wikipedia": "source: {kind: text, file: wikipedia.csv, title: title}\nfield: text\n",
+    "web": "source: {kind: webdataset, files: web.tar, member: npy}\n",
+    "climate": "source: {kind: points, grids: [{file: grid.tif}], table: climate.csv}\n",
 }
 
 
@@ -93,10 +97,32 @@ def wikipedia(folder: Path) -> dict[str, int]:
     return {"no text": 2, "no coordinates": 1}
 
 
+def web(folder: Path) -> dict[str, int]:
+    """A WebDataset in which one sample lacks its array, and another its place."""
+    files = []
+    for number, (lon, lat) in enumerate(places(4)):
+        files.append((f"{number}.json", json.dumps({"lon": lon, "lat": lat}).encode()))
+        files.append((f"{number}.npy", codecs.encode_npy(np.full(3, number, np.float32))))
+    del files[9], files[20]
+    layouts.archive(folder / "web.tar", files)
+    return {"the sample has no member `npy`": 1, "no coordinates": 1}
+
+
+def climate(folder: Path) -> dict[str, int]:
+    """A grid of the world of 0 to 360, with a hole in the north."""
+    values = np.ones((1, 18, 36), np.float32)
+    values[0, :2] = -1
+    grid = tiff(values, from_origin(0, 90, 10, 10), "EPSG:4326", nodata=-1)
+    (folder / "grid.tif").write_bytes(grid)
+    layouts.index(folder / "climate.csv", "x,y", places(5))
+    return {"grid.tif has no number here": sum(lat > 70 for _, lat in places(5))}
+
+
 def test_published_archives_become_a_run(
     tiny_world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = {"s2": s2_100k(tmp_path), "mp16": mp16(tmp_path), "wikipedia": wikipedia(tmp_path)}
+    makers = {"s2": s2_100k, "mp16": mp16, "wikipedia": wikipedia, "web": web, "climate": climate}
+    wanted = {name: make(tmp_path) for name, make in makers.items()}
     cards = {name: str(tmp_path / f"{name}.yaml") for name in CARDS}
     for name, text in CARDS.items():
         Path(cards[name]).write_text(text)
@@ -105,7 +131,7 @@ def test_published_archives_become_a_run(
     for name, faults in wanted.items():
         report = json.loads((tmp_path / "root" / name / "report.json").read_text())
         assert {reason: left["rows"] for reason, left in report["left_out"].items()} == faults
-        again = {"s2": 1, "mp16": 2, "wikipedia": 0}[name]
+        again = {"s2": 1, "mp16": 2}.get(name, 0)
         assert report["duplicates"]["rows"] == again
         kept = ROWS + again - sum(faults.values()) - again
         kept += 2 if name == "s2" else 0  # a file and a row of the index that are no place's

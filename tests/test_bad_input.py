@@ -72,9 +72,12 @@ def test_workers_that_are_lost_too_often(tiny_world, capsys: pytest.CaptureFixtu
     status, said = command(capsys, tiny_world.arguments("a", *long))
     assert status == 2
     assert (
-        "error: workers were lost more often than scaling.max_failures allows (worker 0: " in said
+        "error: workers were lost more often than scaling.max_failures allows. worker 0: " in said
     )
-    assert "goes on from its last checkpoint" in said
+    error = said.partition("error: ")[2]
+    assert "its worker process has died" in error
+    assert error.endswith("goes on from its last checkpoint\n")
+    assert error.count("\n") == 1
     assert "Traceback" not in said
 
 

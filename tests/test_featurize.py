@@ -16,6 +16,8 @@ from tiny_models import NAME, WORDS, save_bert, save_onnx, save_timm
 from raytrain import geo
 from raytrain.bulk import features as bulk
 from raytrain.bulk.features import Pool, encode_views, open_features, write_features
+from raytrain.checks.nodes import alive
+from raytrain.checks.shards import data_findings
 from raytrain.data.cards import load_card
 from raytrain.data.features import Features, features_of, problem
 from raytrain.data.manifest import FEATURE, Field, Manifest
@@ -185,6 +187,27 @@ def test_a_run_makes_the_features_that_it_lacks(
     assert problem(load_card(str(texts / "tales.yaml")), str(texts / "root")) is None
     assert main([str(texts / "tales.yaml"), "--root", str(texts / "root")]) == 0
     assert f"{TEXT_PLACES} of them there before" in capsys.readouterr().out
+    doctor_sees(texts)
+
+
+def doctor_sees(texts: Path) -> None:
+    """Features that are there, that a run makes, and that are of other shards."""
+    cards = {"tales": load_card(str(texts / "tales.yaml"))}
+    folder, root = texts / "root" / "tales-features", str(texts / "root")
+    (there, _) = data_findings(cards, root, alive())
+    assert (there.state, there.words[:18]) == ("green", "tales: 300 places,")
+    content = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").unlink()
+    (made,) = data_findings(cards, root, alive())
+    assert (made.state, made.words) == ("green", "tales: the run makes its features, on first use")
+    (folder / "manifest.json").write_text(
+        content.replace('"shards_sha256": "', '"shards_sha256": "0')
+    )
+    (stale,) = data_findings(cards, root, alive())
+    assert stale.state == "red"
+    assert "holds other features (shards_sha256: 0" in stale.words
+    assert "raytrain.featurize" in stale.remedy
+    (folder / "manifest.json").write_text(content)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,51 +1,70 @@
-"""The command, its page as text, and its page in a browser."""
+"""The command, its pages as text, and one of them in a browser."""
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from browser import Page
-from inspection_shards import Make, make, numbers, on_land, texts
+from inspection_shards import maker, numbers, on_land, texts
 from markup import Elements
 
-from raytrain.data.cards import load_card
 from raytrain.preview import main
-
-__all__ = ["make"]
 
 EXAMPLES = [{"key": f"a{i}", "lon": 1.5} for i in range(7)]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+class Shown(NamedTuple):
+    """What came of the command."""
+
+    said: str
+    path: Path
+
+    @property
+    def page(self) -> Elements:
+        return Elements(self.path.read_text())
 
 
-def elements(path: Path) -> Elements:
-    return Elements(path.read_text())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("previews")
 
 
-def test_a_folder_without_a_card(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    places = on_land()
-    places[:9] = 0.0
-    url = make(lonlat_deg=places, credit="Ada <Lovelace>")
+def preview(folder: Path, *arguments: str) -> Shown:
+    path, said = folder / "page.html", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([*arguments, "--output", str(path)]) == 0
+    return Shown(said.getvalue(), path)
+
+
+@pytest.fixture(scope="module")
+def faulty(folder: Path) -> Shown:
+    """A folder without a card: places at 0, 0, a constant column, and a report."""
+    places, observed = on_land(), numbers()
+    places[:9], observed[:, 2] = 0.0, 7.0
+    url = maker(folder)(observed, places, credit="Ada <Lovelace>")
     (Path(url) / "report.json").write_text(
         json.dumps({"rows": 1612, "left_out": {"no place": {"rows": 12, "examples": EXAMPLES}}})
     )
-    assert main([url]) == 0
-    said = capsys.readouterr().out
-    assert "made: " in said
-    assert "all 600 rows of" in said
-    assert "BAD places: 9 of 600 places are at 0, 0" in said
-    assert "Ada <Lovelace>" in said
-    page = elements(tmp_path / "previews" / "made.html")
-    assert "1 fault, and 1 to look at." in page.text
+    return preview(folder, url)
+
+
+def test_the_terminal_says_it_in_short(faulty: Shown) -> None:
+    assert faulty.said.startswith("made: ")
+    assert "all 600 rows of" in faulty.said
+    assert "value: float32 [4] as npy, units" in faulty.said
+    assert "BAD places: 9 of 600 places are at 0, 0" in faulty.said
+    assert "see value: channel 2 is constant (leave out what tells nothing)" in faulty.said
+    assert "CC0; Ada <Lovelace>" in faulty.said
+
+
+def test_the_page_says_all_and_the_faults_first(faulty: Shown) -> None:
+    page = faulty.page
+    assert "1 fault, and 2 to look at." in page.text
     assert page.text.index("9 of 600 places are at 0, 0") < page.text.index("Fields Field type")
     assert "Ada <Lovelace>" in page.text
     assert "left_out · no place · rows 12" in page.text
@@ -53,30 +72,27 @@ def test_a_folder_without_a_card(
     assert "key a4, lon 1.5; and 2 more" in page.text
     assert "rows 1,612" in page.text
     assert len(page.of("img")) == 2  # the maps
-    assert not [src for img in page.of("img") if not (src := img["src"] or "").startswith("data:")]
+    assert all((img["src"] or "").startswith("data:") for img in page.of("img"))
     assert not page.of("script")
 
 
-def test_pictures_and_texts_are_shown_with_their_places(make: Make, tmp_path: Path) -> None:
+def test_pictures_are_shown_with_their_places(folder: Path) -> None:
     pictures = np.random.default_rng(0).normal(size=(300, 6, 8, 8)).astype(np.float32)
-    assert main([make(pictures, name="pictures"), "--output", str(tmp_path / "p.html")]) == 0
-    page = elements(tmp_path / "p.html")
+    page = preview(folder / "p", maker(folder)(pictures, name="pictures")).page
     assert len(page.of("img")) == 2 + 24 * 2  # two pictures of three channels each
     assert len(page.of("figcaption")) == 2 + 6 + 24
-    assert main([make(texts(), name="texts"), "--output", str(tmp_path / "t.html")]) == 0
     assert page.text.count("° N") + page.text.count("° S") == 24
-    page = elements(tmp_path / "t.html")
-    assert "<b>hardly</b> & known" in page.text
-    assert page.text.count("Place number") == 24
 
 
-def test_a_card_of_earth_mini_is_made_on_first_use(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert load_card("atmosphere").mini["places"] == 200_000
-    assert main(["atmosphere", "--shards", "2"]) == 0
-    assert "in 2 of" in capsys.readouterr().out
-    assert "drawn by chance" in elements(tmp_path / "previews" / "atmosphere.html").text
+def test_texts_of_a_card(folder: Path) -> None:
+    maker(folder)(texts(), name="notes")
+    card = folder / "notes.yaml"
+    card.write_text("field: text\n")
+    shown = preview(folder / "t", str(card), "--root", str(folder), "--shards", "2")
+    assert "127 of 600 rows were looked at, in 2 of 7 shards drawn by chance" in shown.said
+    assert "No fault was found." in shown.page.text
+    assert "<b>hardly</b> & known" in shown.page.text
+    assert shown.page.text.count("Place number") == 24
 
 
 @pytest.mark.parametrize(
@@ -97,11 +113,11 @@ def test_bad_input_is_one_message(
 
 
 @pytest.fixture
-def visit(browser: Page, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page in a window of a size; it may report no problem and fetch nothing."""
+def visit(browser: Page, faulty: Shown) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a window of a width; it may report no problem and fetch nothing."""
 
-    def opened(path: Path, width: int, height: int, dark: bool = False) -> Page:
-        browser.open(f"file://{path}", width, height, dark, touch=False)
+    def opened(width: int, dark: bool) -> Page:
+        browser.open(f"file://{faulty.path}", width, 900, dark, touch=False)
         return browser
 
     yield opened
@@ -110,14 +126,9 @@ def visit(browser: Page, tmp_path: Path) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_a_page_in_a_browser(
-    make: Make, tmp_path: Path, visit: Callable[..., Any], width: int, dark: bool
-) -> None:
+def test_a_page_in_a_browser(visit: Callable[..., Any], width: int, dark: bool) -> None:
     """Nothing is wider than the window, all pictures are there, links lead to sections."""
-    observed = numbers()
-    observed[:, 2] = 7.0
-    assert main([make(observed), "--output", str(tmp_path / "page.html")]) == 0
-    shown = visit(tmp_path / "page.html", width, 900, dark)
+    shown = visit(width, dark)
     assert shown.value("document.documentElement.scrollWidth") <= width
     assert shown.value("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     ends = "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
@@ -125,5 +136,4 @@ def test_a_page_in_a_browser(
     words = shown.value("document.querySelector('.faults').innerText")
     assert "channel 2 is constant" in words
     assert shown.value("document.querySelectorAll('tr.odd').length") == 1
-    bars = "document.querySelectorAll('.plot rect').length"
-    assert shown.value(bars) > 40
+    assert shown.value("document.querySelectorAll('.plot rect').length") > 40

@@ -8,12 +8,18 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import raytrain
 from raytrain import preview, storage
+from raytrain.data import conversion
 from raytrain.data.shards import Manifest, read_shard
+from raytrain.data.sources import csv_parts
+from raytrain.data.sources.files import Context
+from raytrain.data.sources.tables import TableSource
+from raytrain.geo import random_on_sphere
 from raytrain.pretrain import main
 from raytrain.storage import StorageError
 
@@ -98,6 +104,34 @@ def world_on_s3(s3: Any, tiny_world: Any) -> Iterator[str]:
     filesystem.put(f"{tiny_world.root}/", f"{path}/shards/", recursive=True)
     yield f"{s3.bucket}/world"
     storage.remove_folder(f"{s3.bucket}/world")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_raw_rows_become_the_same_shards_as_here(
+    kind: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "_over_cluster", lambda start_ray: conversion._in_turn)
+    monkeypatch.setattr(csv_parts, "BLOCK_BYTES", 20_000)
+    lon, lat = random_on_sphere(600, np.random.default_rng(0)).T
+    table = pd.DataFrame({"lon": lon, "lat": lat, "a": lon * 2, "b": "x"})
+    file = f"t.{kind}"
+    table.to_csv(tmp_path / file, index=False) if kind == "csv" else table.to_parquet(
+        tmp_path / file, row_group_size=200
+    )
+    there = f"{s3.bucket}/raw-{kind}"
+    storage.write(f"{there}/{file}", (tmp_path / file).read_bytes())
+    context = Context(modality="soil", field="vector", folder=tmp_path)
+    made = {}
+    for folder in (str(tmp_path), there):
+        source = TableSource(file=f"{folder}/{file}", shard_rows=20)
+        assert len(source.parts(context)) > 1 or kind == "parquet"
+        made[folder], _ = conversion.write_rows(f"{folder}/out", source, context, described={})
+    here, over_there = made.values()
+    assert here == over_there
+    assert {*storage.sizes(f"{there}/out")} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(storage.files(f"{there}/out")) == len(here.shards) + 2
+    columns, _ = read_shard(f"{there}/out", here.shards[0], here.fields, here.layout, verify=True)
+    np.testing.assert_allclose(columns["vector"][:, 0], columns["lonlat"][:, 0] * 2, rtol=1e-6)
 
 
 def test_shards_are_read(world_on_s3: str) -> None:

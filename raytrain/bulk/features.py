@@ -2,12 +2,14 @@
 tasks pack what came of the pieces of a shard."""
 
 import functools
+import gc
 import itertools
 import logging
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,9 +56,15 @@ class Pool:
     threads: int = 1
 
     def size(self) -> int:
-        """Actors, on the cluster that runs."""
-        there = ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0)
-        return self.actors or max(1, int(there) // (1 if self.gpu else self.threads))
+        """Actors, on the cluster that runs. Raises UserError where there is no room for one."""
+        kind, each = ("GPU", 1) if self.gpu else ("CPU", self.threads)
+        there = int(ray.cluster_resources().get(kind, 0))
+        if self.actors is None and there < each:
+            raise UserError(
+                f"an actor needs {each} {kind}, and the cluster has {there}; leave --gpu out or "
+                "lower --threads, or say --actors where nodes come when they are asked for"
+            )
+        return self.actors or there // each
 
     @property
     def holds(self) -> dict[str, int]:
@@ -83,6 +91,7 @@ def write_features(
     began = time.perf_counter()
     before = folder.rows
     for restarts in itertools.count() if folder.manifest is None else ():
+        gc.collect()  # of a pool that lost an actor, what the error holds: the other actors
         try:
             with users_errors():
                 _write_missing(folder, pool, on_rows)
@@ -104,8 +113,7 @@ def _write_missing(folder: FeaturesFolder, pool: Pool, on_rows: Callable[[int], 
     pieces = _missing(folder)
     if not pieces.shards:
         return
-    blocks, rows = _encoded(folder.features, pieces, pool), folder.rows
-    pack = ray.remote(num_cpus=0)(write)
+    pack, rows = ray.remote(num_cpus=0)(write), folder.rows
     packing: dict[ray.ObjectRef[Any], str] = {}
 
     def wait(most: int) -> None:
@@ -114,14 +122,15 @@ def _write_missing(folder: FeaturesFolder, pool: Pool, on_rows: Callable[[int], 
             ray.get(ref)
             folder.add(packing.pop(ref))
 
-    for shard in pieces.shards:
-        found = []
-        for number in range(pieces.count(shard)):
-            found.append(next(blocks))
-            rows += min(pieces.rows, shard.samples - number * pieces.rows)
-            on_rows(rows)
-        packing[pack.remote(folder.url, folder.field, shard, *found)] = shard.name
-        wait(PACKING)
+    with closing(_encoded(folder.features, pieces, pool)) as blocks:  # and its actors with it
+        for shard in pieces.shards:
+            found = []
+            for number in range(pieces.count(shard)):
+                found.append(next(blocks))
+                rows += min(pieces.rows, shard.samples - number * pieces.rows)
+                on_rows(rows)
+            packing[pack.remote(folder.url, folder.field, shard, *found)] = shard.name
+            wait(PACKING)
     wait(0)
 
 
@@ -139,7 +148,7 @@ def _missing(folder: FeaturesFolder) -> Pieces:
     )
 
 
-def _encoded(features: Features, pieces: Pieces, pool: Pool) -> Iterator[Any]:
+def _encoded(features: Features, pieces: Pieces, pool: Pool) -> Generator[Any, None, None]:
     """References to blocks of one row, the features of a piece, in the order of the pieces."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
     numbers = [{SHARD: number} for number in range(len(pieces.shards))]
@@ -154,7 +163,7 @@ def _encoded(features: Features, pieces: Pieces, pool: Pool) -> Iterator[Any]:
         batch_size=1,
         # On CPUs the actors have all of them; decoding takes little beside encoding.
         num_cpus=1 if pool.gpu else 0,
-        concurrency=actors if not pool.gpu else None,
+        concurrency=None if pool.gpu else min(actors, len(numbers)),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts, by Ray 2.64

@@ -31,7 +31,7 @@ BIN_SHARDS, BIN_BYTES = 16, 128 << 20  # of a bin, at most
 SWAPPED_SHARE = 0.1  # of all rows; more is no accident
 AT_ONCE = 16  # requests to a store
 PLAN = "plan.json"
-OURS = re.compile(r"(train|val)-\d{5,}(-\d{3,})?\.tar")
+OURS = re.compile(r"\.?(train|val)-\d{5,}(-\d{3,})?\.tar(\.\d+\.part)?")  # begun ones too
 
 OnRows = Callable[[int, int, str], None]
 """Hears of rows done so far, rows in all, and what is being done with them."""

@@ -26,7 +26,6 @@ from raytrain.data.rows import KEY, LAT, LON, REASON, Part, RowSource
 from raytrain.data.sources.files import Context
 from raytrain.data.sources.land import land_mask
 from raytrain.data.sources.tables import why_no_places
-from raytrain.data.writer import Observations
 
 WORKING = ".working"  # a folder below that of the shards, until they are done
 FINGERPRINT = ("fingerprint_0", "fingerprint_1")
@@ -70,7 +69,7 @@ def sort_part(work: Work, number: int) -> int:
     """Sort the rows of a part into bins; how many there are."""
     report, pieces = Report(), 0
     for rows in work.source.rows(work.parts[number], work.context):
-        good = _sifted(rows, work.source, report)
+        good = sifted(rows, work.source, report)
         if not len(good):
             continue
         words = fingerprints(good.drop_columns([KEY]))
@@ -85,9 +84,9 @@ def sort_part(work: Work, number: int) -> int:
     return report.rows
 
 
-def _sifted(rows: pa.Table, source: RowSource, report: Report) -> pa.Table:
+def sifted(rows: pa.Table, source: RowSource, report: Report) -> pa.Table:
     """The rows that are of use, without a reason; the others are counted."""
-    lonlat_deg = _lonlat(rows)
+    lonlat_deg = lonlat_of(rows)
     known = rows[REASON].to_pylist() if REASON in rows.column_names else [None] * len(rows)
     reasons = np.array([reason or "" for reason in known], object)
     found = {**why_no_places(lonlat_deg), NULL_ISLAND: (lonlat_deg == 0).all(axis=1)}
@@ -105,25 +104,6 @@ def _sifted(rows: pa.Table, source: RowSource, report: Report) -> pa.Table:
     return rows.filter(pa.array(reasons == "")).select(others)
 
 
-def in_memory(source: RowSource, context: Context) -> Observations:
-    """All rows of a source that has few, in the order of its parts."""
-    report = Report()
-    parts = source.parts(context)
-    tables = (rows for part in parts for rows in source.rows(part, context))
-    rows = pa.concat_tables(_sifted(table, source, report) for table in tables)
-
-    def take(index: NDArray[np.int64]) -> Observed:
-        return source.observe(rows.take(pa.array(index)), context)[0]
-
-    return Observations(
-        lonlat_deg=_lonlat(rows),
-        fields=source.fields(context),
-        take=take,
-        layout=source.layout,
-        dropped=report.bad,
-    )
-
-
 def pack_bin(work: Work, pieces: Sequence[int], number: int) -> int:
     """Write the shards of a bin, of which each part has so many pieces; how many rows it has."""
     report, shards = Report(), []
@@ -132,7 +112,7 @@ def pack_bin(work: Work, pieces: Sequence[int], number: int) -> int:
     count = 0 if rows is None else len(rows)
     if rows is not None:
         holdout = work.holdout
-        held_out = geo.held_out(_lonlat(rows), holdout.degrees, holdout.share, holdout.seed)
+        held_out = geo.held_out(lonlat_of(rows), holdout.degrees, holdout.share, holdout.seed)
         split_of = {"train": np.flatnonzero(~held_out), "val": np.flatnonzero(held_out)}
         for split, index in split_of.items():
             cuts = -(-len(index) // work.source.shard_rows)
@@ -182,7 +162,7 @@ def _shard(
         taken.append(_without(observed, good[first : first + len(piece)]))
     if not good.any():
         return None
-    lonlat_deg = _lonlat(rows)[good]
+    lonlat_deg = lonlat_of(rows)[good]
     columns = {field: _joined([observed[field] for observed in taken]) for field in work.fields}
     content, sums = pack(work.source.layout, lonlat_deg, columns, work.fields)
     report.keep(split, lonlat_deg)
@@ -204,7 +184,7 @@ def _joined(columns: Sequence[Any]) -> Any:
     return [value for column in columns for value in column]
 
 
-def _lonlat(rows: pa.Table) -> geo.Array:
+def lonlat_of(rows: pa.Table) -> geo.Array:
     """The places [n, 2] of rows, nan where a coordinate is none."""
     columns = [rows[name].cast(pa.float64()).to_numpy() for name in (LON, LAT)]
     return np.stack(columns, axis=1)

@@ -32,7 +32,8 @@ class LeftOut:
     @classmethod
     def of(cls, rows: pa.Table) -> "LeftOut":
         """All of some rows."""
-        return cls(len(rows), rows.slice(0, EXAMPLES).select([KEY, LON, LAT]).to_pylist())
+        examples = rows.slice(0, EXAMPLES).select([KEY, LON, LAT]).to_pylist()
+        return cls(len(rows), [{k: v if v == v else None for k, v in e.items()} for e in examples])
 
 
 @dataclass

@@ -112,7 +112,8 @@ class Stream:
         columns, stand_in = self._rows(visit.shard, rows[visit.skip :], verify, content)
         observation = columns[self.observation]
         if (views := self.field.views) > 1:
-            observation = observation[np.arange(len(rows)), (draws[:, 0] * views).astype(np.int64)]
+            chosen = (draws[:, 0] * views).astype(np.int64)
+            observation = observation[np.arange(len(chosen)), chosen]
         if observation.ndim == 4:
             observation = augmented(observation, draws, self.augment)
         return {
@@ -125,12 +126,18 @@ class Stream:
         """All rows of a single worker, so many at a time, read here and now; endless."""
         left: Columns = {}
         for visit in self.visits(rank=0, world=1):
-            fresh = self.read(visit)
-            left = {k: np.concatenate([left[k], v]) if left else v for k, v in fresh.items()}
-            whole = len(left[LONLAT]) // rows * rows
-            for start in range(0, whole, rows):
-                yield {name: column[start : start + rows] for name, column in left.items()}
-            left = {name: column[whole:] for name, column in left.items()}
+            fresh, first = self.read(visit), 0
+            count = len(fresh[LONLAT])
+            if left:  # only what completes a batch is copied once more
+                first = rows - len(left[LONLAT])
+                left = {k: np.concatenate([left[k], v[:first]]) for k, v in fresh.items()}
+                if len(left[LONLAT]) < rows:
+                    continue
+                yield left
+            for start in range(first, count - rows + 1, rows):
+                yield {name: column[start : start + rows] for name, column in fresh.items()}
+            rest = count - (count - first) % rows
+            left = {k: v[rest:] for k, v in fresh.items()} if rest < count else {}
 
     def validation(self, places: int) -> Columns:
         """The first `places` rows held out from training, without augmentation: the first view."""

@@ -18,7 +18,7 @@ GROUND = (38.0, 43.0, 53.0)  # of land without samples
 
 
 def places_map(
-    samples: Mapping[str, NDArray[np.int64]], *, land: Mask, width: int = 1600
+    samples: Mapping[str, NDArray[np.int64]], *, land: Mask, width: int = 1200
 ) -> Image.Image:
     """Samples of modalities in the cells of a global grid [h, w], from few (dark) to many (bright,
     by their logarithm), in Equal Earth projection."""

@@ -214,6 +214,7 @@ MAY_CHANGE = (
     "name", "storage", "overwrite", "scaling.", "tracking.", "evaluate.", "training.steps",
     "training.epochs", "training.checkpoint_every", "training.validate_every",
     "training.validation_places", "training.keep_checkpoints", "training.log_every",
+    "training.accumulate",  # the same step with less memory, and with other dropout
     "data.verify", "data.max_skipped_share",
 )  # fmt: skip
 

@@ -32,13 +32,15 @@ def train(
     start: Checkpoint | None = None,
     report: Callable[[Record], bool] = lambda _: False,
     in_danger: Callable[[], bool] = lambda: False,
+    may_save: Callable[[int], bool] = lambda step: True,
 ) -> Record:
     """Train from `start` (None: from the first step) to the end of the schedule.
 
     `streams` begin at the positions of `start`. On rank 0 `report` gets a record every log_every
     steps and answers whether to stop; the run then ends early with a checkpoint, as it does at its
-    end. After a step of which `in_danger` is true there is a checkpoint too. Returns the last
-    validation and the step that was reached.
+    end. After a step of which `in_danger` is true there is a checkpoint too. `may_save` is asked
+    in another thread, before the checkpoint of a step is written. Returns the last validation and
+    the step that was reached.
     """
     config, steps = job.config, job.total_steps()
     every, (rank, ranks) = config.training, world()
@@ -54,6 +56,7 @@ def train(
         redacted(job.resolved),
         every.keep_checkpoints,
         say=lambda problem: report({"notice": problem}),
+        may_save=may_save,
     )
     parallel = _parallel(model, device, some_unused=config.method.kind == "salt")
     validation, outcome = Validation(job, device), {}

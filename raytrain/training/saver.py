@@ -15,12 +15,19 @@ PATIENCE_S, PAUSE_S = 600.0, 5.0  # for the last one, where the storage refuses 
 
 class Saver:
     """Writes snapshots in a thread of its own. Of those that wait for an earlier one to be written
-    only the newest is kept. What the storage refuses is said, and training goes on."""
+    only the newest is kept. What the storage refuses is said, and training goes on. `may_save` is
+    asked before that of a step is written, and may take its time."""
 
     def __init__(
-        self, run_url: str, resolved: Tree, keep: int, say: Callable[[str], object]
+        self,
+        run_url: str,
+        resolved: Tree,
+        keep: int,
+        say: Callable[[str], object],
+        may_save: Callable[[int], bool] = lambda step: True,
     ) -> None:
         self.run_url, self.resolved, self.keep, self.say = run_url, resolved, keep, say
+        self.may_save = may_save
         self.thread = ThreadPoolExecutor(1, "checkpoints")
         self.lock = Lock()
         self.waiting: Snapshot | None = None
@@ -57,7 +64,7 @@ class Saver:
     def _write_waiting(self) -> None:
         with self.lock:
             snapshot, self.waiting = self.waiting, None
-        if snapshot is None:
+        if snapshot is None or not self.may_save(snapshot.step):
             return
         try:
             checkpoint.save(self.run_url, snapshot, self.resolved)

@@ -65,7 +65,10 @@ def say_skipped(console: Console, skipped: dict[str, dict[str, int]]) -> None:
 
 def where(run_url: str, tracking_uri: str | None, run_id: str | None) -> list[str]:
     """Where things are, and the next commands to type."""
-    mlflow = f"run {run_id} at {redacted(tracking_uri)}" if run_id else "not used"
+    mlflow = "not used"
+    if tracking_uri:
+        known = f"run {run_id} at " if run_id else "no answer from "
+        mlflow = f"{known}{redacted(tracking_uri)}"
     return [
         f"Encoder     {run_url}   (checkpoints, metrics.jsonl, probes.json)",
         f"World map   {run_url}/map.png",

@@ -1,4 +1,4 @@
-"""MLflow, the only place that knows it; and metrics.jsonl, which is there without it.
+"""MLflow, the only place that knows it.
 
 The driver tracks: workers need neither MLflow nor its credentials, a sqlite file serves a cluster,
 and a run has one writer, which sets its final state.
@@ -11,29 +11,32 @@ import sqlite3
 import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from raytrain import storage
 from raytrain.errors import UserError
 from raytrain.settings import Tree, flat, redacted
-from raytrain.storage import StorageError
 from raytrain.training.config import TrackingConfig
+from raytrain.training.metrics import Metrics
 
-RUN_FILE, METRICS_FILE = "mlflow.json", "metrics.jsonl"
-FLUSH_S = 2.0  # a driver that is killed loses no more of metrics.jsonl
+RUN_FILE = "mlflow.json"
+RETRY_S = 30.0  # between two attempts, where MLflow does not answer
+MOST = 1000  # figures that it takes at once
 
 
 class Tracker:
     """One run in MLflow and its metrics.jsonl. MLflow is spoken to by a thread of its own, from the
     first metric on: its import and its database take seconds, which the first step would wait for.
 
-    Where it cannot be reached, training goes on; `say` then hears why, `problem` keeps it, and the
-    metrics are in metrics.jsonl. A resumed run goes on in the MLflow run of `run_url`/mlflow.json.
-    With a `parent` it is a child of its run, and shares its thread.
+    Where it does not answer, training goes on, and it is given what it lacks when it answers again;
+    `say` hears of both, and at the end of what it still lacks. A resumed run goes on in the MLflow
+    run of `run_url`/mlflow.json. With a `parent` it is a child of its run, and shares its thread.
     """
 
     def __init__(
@@ -48,53 +51,51 @@ class Tracker:
         self.config, self.run_url, self.name = config, run_url, name
         self.resolved, self.say = resolved, say
         self.began_ms = int(time.time() * 1000)
-        self.problem: str | None = None
-        self._flushed = time.monotonic()
-        self.last_step: dict[str, int] = {}
-        self.lines: list[str] = self._earlier_lines()
+        self.metrics = Metrics(run_url)
         self.run_id: str | None = None
         self._client: Any = None
         self._monitor: Any = None
+        self._given = 0  # lines of metrics that MLflow has
+        self._owed = deque[Callable[[], Any]]()  # what it lacks besides, in order
         self.parent = parent
-        self._thread: ThreadPoolExecutor = (
-            parent._thread if parent else ThreadPoolExecutor(1, "mlflow")
-        )
+        self._is_away, self._again_s = False, 0.0  # when it is tried again
+        self._family: list[Tracker] = [self] if parent is None else parent._family
+        if parent is None:
+            self._thread = ThreadPoolExecutor(1, "mlflow")
+        else:
+            self._family.append(self)
 
     def log(self, record: dict[str, Any]) -> None:
         """Metrics of one global step. A step that was logged before, and is repeated after a
         restart, is passed over."""
-        step = record["step"]
-        metrics = {k: float(v) for k, v in record.items() if k != "step"}
-        metrics = {k: v for k, v in metrics.items() if step > self.last_step.get(k, -1)}
-        if metrics:
-            self.last_step |= dict.fromkeys(metrics, step)
-            self.lines.append(json.dumps({"step": step, **metrics}))
-            self._do(lambda: self._log(metrics, step))
-        if time.monotonic() - self._flushed > FLUSH_S + len(self.lines) / 1000:
-            with suppress(StorageError):  # finish() says so, if it lasts
-                self.flush()
-
-    def flush(self) -> None:
-        """Write metrics.jsonl."""
-        self._flushed = time.monotonic()
-        storage.write(
-            f"{self.run_url}/{METRICS_FILE}", "".join(f"{x}\n" for x in self.lines).encode()
-        )
+        self.metrics.add(record)
+        self._tell()
 
     def artifact(self, name: str, content: bytes) -> None:
         """Keep a file with the run."""
-        self._do(lambda: self._artifact(name, content))
+        self._tell(lambda: self._artifact(name, content))
 
     def tag(self, key: str, value: str) -> None:
-        self._do(lambda: self._client.set_tag(self.run_id, key, redacted(value)))
+        self._tell(lambda: self._client.set_tag(self.run_id, key, redacted(value)))
 
     def finish(self, status: str) -> None:
-        """`status` is FINISHED, FAILED or KILLED; waits until MLflow has everything."""
-        self.flush()
-        self._do(lambda: self._monitor.finish() if self._monitor else None)
-        self._do(lambda: self._client.set_terminated(self.run_id, status))
-        if self.parent is None:
-            self._thread.shutdown(wait=True)
+        """`status` is FINISHED, FAILED or KILLED; waits until MLflow has everything, or until it
+        does not answer once more."""
+        self.metrics.flush()
+        self._tell(self._end_monitor)
+        self._tell(lambda: self._client.set_terminated(self.run_id, status))
+        if self.parent is not None or self.config.uri is None:
+            return
+        self._again_s = 0.0
+        self._thread.submit(self._give_all)
+        self._thread.shutdown(wait=True)
+        if self._is_away:
+            lines = sum(len(tracker.metrics.lines) for tracker in self._family)
+            lacking = lines - sum(tracker._given for tracker in self._family)
+            self.say(
+                f"MLflow at {redacted(self.config.uri)} lacks {lacking} of {lines} lines of "
+                f"{self.metrics.url}, and the end of the run"
+            )
 
     def started(self) -> str:
         """The id of its run in MLflow, which is made where it is not there. On MLflow's thread."""
@@ -103,78 +104,130 @@ class Tracker:
         assert self.run_id is not None
         return self.run_id
 
-    def _do(self, action: Callable[[], Any]) -> "Future[None] | None":
-        if self.config.uri is None or self.problem is not None:
-            return None
-        return self._thread.submit(self._guarded, action)
+    def _tell(self, owed: Callable[[], Any] | None = None) -> None:
+        """Have MLflow given soon what is new."""
+        if self.config.uri is not None:
+            if owed is not None:
+                self._owed.append(owed)
+            root = self._family[0]
+            root._thread.submit(root._give_all)
 
-    def _guarded(self, action: Callable[[], Any]) -> None:
-        if self.problem is not None:
+    def _give_all(self) -> None:
+        """What the run and its children owe. On MLflow's thread."""
+        if time.monotonic() < self._again_s:
             return
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.started()
-                action()
+                for tracker in self._family:
+                    tracker._give()
         except Exception as error:  # whatever it is, it must not end the training
-            self.problem = (
-                f"MLflow at {redacted(self.config.uri)} failed ({type(error).__name__}: "
-                f"{redacted(str(error)).splitlines()[0][:200]}); training goes on, and the metrics "
-                f"are in {self.run_url}/{METRICS_FILE}"
+            self._again_s = time.monotonic() + RETRY_S
+            if self._is_away:
+                return
+            self._is_away = True
+            if self._monitor is not None:  # it gives up where MLflow does not answer
+                self._owed.appendleft(self._start_monitor)
+            self.say(
+                f"MLflow at {redacted(self.config.uri)} failed ({_reason(error)}); training goes "
+                f"on, the metrics are in {self.metrics.url}, and it is tried again"
             )
-            self.say(self.problem)
+        else:
+            if self._is_away:
+                self.say(f"MLflow at {redacted(self.config.uri)} has all that it missed")
+            self._is_away = False
+
+    def _give(self) -> None:
+        """The lines that MLflow lacks, then what else it is owed, each kept until it has it."""
+        lines = self.metrics.lines
+        if self._given == len(lines) and not self._owed:
+            return
+        self.started()
+        while self._given < len(lines):
+            self._give_lines()
+        while self._owed:
+            self._owed[0]()
+            self._owed.popleft()
+
+    def _give_lines(self) -> None:
+        """As many as it takes at once. It passes over what it has: equal figures of equal times."""
+        from mlflow.entities import Metric
+
+        batch: list[Metric] = []
+        given = self._given
+        for line in self.metrics.lines[given:]:
+            record = json.loads(line)
+            step, now = record.pop("step"), self.metrics.times_ms[given]
+            if len(batch) + len(record) > MOST and batch:
+                break
+            batch += [Metric(_key(k), v, now, step) for k, v in record.items()]
+            given += 1
+        self._client.log_batch(self.run_id, metrics=batch)
+        self._given = given
 
     def _start(self) -> None:
         mlflow = _imported()
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
         mlflow.set_tracking_uri(self.config.uri)
         _make_whole(str(self.config.uri))
-        self._client = mlflow.MlflowClient(self.config.uri)
-        try:
+        client = mlflow.MlflowClient(self.config.uri)
+        if storage.size(f"{self.run_url}/{RUN_FILE}") is None:
+            self.run_id = self._new_run(client)
+        else:
             self.run_id = json.loads(storage.read(f"{self.run_url}/{RUN_FILE}"))["run_id"]
-            self._client.update_run(self.run_id, status="RUNNING")
-        except FileNotFoundError:
-            found = self._client.get_experiment_by_name(self.config.experiment)
-            experiment = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(self.config.experiment)
-            )
-            tags = {"mlflow.parentRunId": self.parent.started()} if self.parent else {}
-            run = self._client.create_run(experiment, self.began_ms, tags, run_name=self.name)
-            self.run_id = run.info.run_id
-            content = {"run_id": self.run_id, "uri": redacted(self.config.uri)}
-            storage.write(f"{self.run_url}/{RUN_FILE}", json.dumps(content).encode())
-            self._client.log_dict(self.run_id, redacted(self.resolved), "config.json")
-            for key, value in flat(redacted(self.resolved)).items():
-                self._client.log_param(self.run_id, key, value, synchronous=False)
+            client.update_run(self.run_id, status="RUNNING")
+            self._given = self._lines_in(client.get_run(self.run_id))
+        self._client = client
         if self.parent is None:
-            self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
-            self._monitor.start()
+            self._start_monitor()
 
-    def _log(self, metrics: dict[str, float], step: int) -> None:
-        from mlflow.entities import Metric
+    def _lines_in(self, run: Any) -> int:
+        """How many of the lines a run in MLflow has; they came one after another."""
+        last = {metric.key: metric.step for metric in run.data._metric_objs}
+        for number, line in enumerate(self.metrics.lines):
+            record = json.loads(line)
+            step = record.pop("step")
+            if any(step > last.get(_key(name), -1) for name in record):
+                return number
+        return len(self.metrics.lines)
 
-        now = int(time.time() * 1000)
-        batch = [Metric(_key(k), v, now, step) for k, v in metrics.items()]
-        self._client.log_batch(self.run_id, metrics=batch)
+    def _new_run(self, client: Any) -> str:
+        """A run, with its settings."""
+        from mlflow.entities import Param
+
+        found = client.get_experiment_by_name(self.config.experiment)
+        experiment = (
+            found.experiment_id if found else client.create_experiment(self.config.experiment)
+        )
+        tags = {"mlflow.parentRunId": self.parent.started()} if self.parent else {}
+        run = client.create_run(experiment, self.began_ms, tags, run_name=self.name)
+        run_id = str(run.info.run_id)
+        content = {"run_id": run_id, "uri": redacted(self.config.uri)}
+        storage.write(f"{self.run_url}/{RUN_FILE}", json.dumps(content).encode())
+        settings = redacted(self.resolved)
+        parameters = [Param(key, str(value)) for key, value in flat(settings).items()]
+        self._owed.appendleft(partial(client.log_dict, run_id, settings, "config.json"))
+        for first in range(0, len(parameters), 100):  # as many as it takes at once
+            some = parameters[first : first + 100]
+            self._owed.appendleft(partial(client.log_batch, run_id, params=some))
+        return run_id
+
+    def _start_monitor(self) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._end_monitor()
+        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True)
+        self._monitor.start()
+
+    def _end_monitor(self) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
 
     def _artifact(self, name: str, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
             self._client.log_artifact(self.run_id, str(path))
-
-    def _earlier_lines(self) -> list[str]:
-        try:
-            lines = storage.read(f"{self.run_url}/{METRICS_FILE}").decode().splitlines()
-        except FileNotFoundError:
-            return []
-        for line in lines:
-            record = json.loads(line)
-            self.last_step |= {k: record["step"] for k in record if k != "step"}
-        return lines
 
 
 def reach(config: TrackingConfig) -> str:
@@ -193,21 +246,28 @@ def reach(config: TrackingConfig) -> str:
         there = "is there" if found else "will be new"
         return f"{redacted(uri)} answers; experiment {config.experiment} {there}"
     except Exception as error:  # SQLite's, SQLAlchemy's, MLflow's and requests' own
-        why = (redacted(str(error)).splitlines() or [""])[0][:200]
         raise UserError(
-            f"MLflow at {redacted(uri)} cannot be used ({type(error).__name__}: {why}). Start it, "
-            "correct tracking.uri, or leave it out with tracking.uri=null"
+            f"MLflow at {redacted(uri)} cannot be used ({_reason(error)}). Start it, correct "
+            "tracking.uri, or leave it out with tracking.uri=null"
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what is behind an error of MLflow's."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    said = (redacted(str(error)).splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {said}"
 
 
 def _imported() -> Any:
     """MLflow, quiet, and soon at its end where its server does not answer."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the user hears of errors from here
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return mlflow
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,12 @@ from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
 from raytrain.training.loop import train
 
+ASK_S = 0.1  # between two questions whether a checkpoint may be written
 NO_MEMORY = "can't allocate memory"  # torch says it so on a CPU
+LOWER_MEMORY = (
+    "Raise training.accumulate, which keeps the batch and its negatives, or lower training.batch "
+    "or the model's size"
+)
 
 
 def run_worker(settings: dict[str, Any]) -> Record:
@@ -82,8 +88,9 @@ def _train(job: Job, board: Any) -> Record:
         job.run_url, lambda fault: report({"notice": fault}) if first else False
     )
     if first:
-        board.begin.remote(start.step if start else 0, ranks)
-    return train(job, readers, ray.train.torch.get_device(), start, report, _node_goes(report))
+        report.group = ray.get(board.begin.remote(start.step if start else 0, ranks))
+    device, in_danger = ray.train.torch.get_device(), _node_goes(report)
+    return train(job, readers, device, start, report, in_danger, report.may_save)
 
 
 def _node_goes(report: "Reporter") -> Callable[[], bool]:
@@ -121,10 +128,7 @@ def user_message(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
             reason = str(error).partition("\n")[0]
-            return (
-                f"a worker ran out of memory ({reason}). Raise training.accumulate, which keeps "
-                "the batch and its negatives, or lower training.batch or the model's size"
-            )
+            return f"a worker ran out of memory ({reason}). {LOWER_MEMORY}"
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
 
@@ -145,9 +149,16 @@ class Reporter:
 
     def __init__(self, board: Any) -> None:
         self.board, self.pending, self.stop = board, None, False
+        self.group: int | None = None
 
     def __call__(self, record: Record) -> bool:
         if self.pending is not None and ray.wait([self.pending], timeout=0)[0]:
             self.stop = ray.get(self.pending)
-        self.pending = self.board.put.remote(record)
+        self.pending = self.board.put.remote(record, self.group)
         return self.stop
+
+    def may_save(self, step: int) -> bool:
+        """The board's answer, as soon as it has one."""
+        while (answer := ray.get(self.board.may_save.remote(self.group, step))) is None:
+            time.sleep(ASK_S)
+        return bool(answer)

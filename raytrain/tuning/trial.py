@@ -125,7 +125,7 @@ class Scored:
             else:
                 self._train_here(start)
             self.seconds = time.perf_counter() - self.began - self.scoring_s
-        self.tracker.flush()
+        self.tracker.metrics.flush()
         self.step = self.steps
         self.score = self._final_score()
 
@@ -143,9 +143,11 @@ class Scored:
         score = self._scored(record)
         if "step" in record:
             self.tracker.log(record)
+        if "checkpoint" in record:
+            self.tracker.metrics.keep()
         if score is not None and self.report is not None:
             self.step, self.score = record["step"], score
-            self.tracker.flush()
+            self.tracker.metrics.flush()
             self.report(self.figures())
         self.scoring_s += time.perf_counter() - began
         return False
@@ -196,7 +198,11 @@ class Scored:
             )
             for name, stream in streams.items()
         }
-        train(job, readers, device, start, self.hear)
+        train(job, readers, device, start, self.hear, may_save=self._may_save)
+
+    def _may_save(self, step: int) -> bool:
+        self.tracker.metrics.keep()
+        return True
 
     def _probes(self, encoder: PlaceEncoder) -> Record:
         return probe_means(encoder.encode, self.plan.tasks, self.job.config.evaluate.seeds)

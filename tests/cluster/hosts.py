@@ -67,6 +67,44 @@ class Host:
         self.begun.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
 
 
+@dataclass(frozen=True)
+class Network:
+    """A switch, in a namespace of its own, with a wire to everyone who is plugged in."""
+
+    wire: list[str]  # what runs `ip link` at the switch
+
+    def plug(self, name: str, pid: int, address: str) -> None:
+        """Give the namespace of a process an address ("10.0.0.1/24")."""
+        _run(*self.wire, "add", "name", name, "type", "veth", "peer", "eth0", "netns", str(pid))
+        _run(*self.wire, "set", "dev", name, "master", "bridge", "up")
+        inside = ["nsenter", f"--target={pid}", "--net", "ip"]
+        _run(*inside, "address", "add", address, "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _run(*inside, "link", "set", device, "up")
+
+    def join(self, stack: contextlib.ExitStack, log: Path, address: str) -> list[str]:
+        """What runs a command at an address of its own, until the stack is closed, on this machine
+        in all else."""
+        pid = stack.enter_context(_first_process(["sh", "-c", "echo ready; exec sleep inf"], log))
+        self.plug(log.stem, pid, address)
+        return ["nsenter", f"--target={pid}", "--net"]
+
+    def cut(self, name: str) -> None:
+        """Nothing comes through the wire any more, and nobody is told."""
+        _run(*self.wire, "set", "dev", name, "down")
+
+    def mend(self, name: str) -> None:
+        _run(*self.wire, "set", "dev", name, "up")
+
+
+@contextlib.contextmanager
+def network(log: Path) -> Iterator[Network]:
+    """A network of nobody yet."""
+    bridge = "ip link add bridge type bridge && ip link set bridge up && echo ready"
+    with _first_process(["sh", "-c", f"{bridge} && exec sleep inf"], log) as switch:
+        yield Network(["nsenter", f"--target={switch}", "--net", "ip", "link"])
+
+
 @contextlib.contextmanager
 def hosts(
     addresses: Mapping[str, str], folder: Path, needed: Sequence[Path] = ()
@@ -83,18 +121,11 @@ def hosts(
     found: dict[str, Host] = {}
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: [p.wait() for host in found.values() for p in host.begun])
-        bridge = "ip link add bridge type bridge && ip link set bridge up && echo ready"
-        switch = _first_process(["sh", "-c", f"{bridge} && exec sleep inf"], folder / "switch.log")
-        wire = ["nsenter", f"--target={stack.enter_context(switch)}", "--net", "ip", "link"]
+        wires = stack.enter_context(network(folder / "switch.log"))
         for name, address in addresses.items():
             init = [str(INIT), name, str(folder), *map(str, (*NEEDED, *needed))]
             pid = stack.enter_context(_first_process(init, folder / f"{name}.log"))
-            _run(*wire, "add", "name", name, "type", "veth", "peer", "eth0", "netns", str(pid))
-            _run(*wire, "set", "dev", name, "master", "bridge", "up")
-            inside = ["nsenter", f"--target={pid}", "--net", "ip"]
-            _run(*inside, "address", "add", address, "dev", "eth0")
-            for device in ("lo", "eth0"):
-                _run(*inside, "link", "set", device, "up")
+            wires.plug(name, pid, address)
             found[name] = Host(name, pid)
         yield found
 

@@ -3,17 +3,26 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from cluster import aws
 from cluster.hosts import HOME, ROOT
 from cluster.user import FOLDER, User, readme
 
 from raytrain import geo
+from raytrain.data.preparation import ready
+from raytrain.data.reader import ByThread, Reader
 from raytrain.data.writer import HOLDOUT, Observations, write_shards
+from raytrain.pretrain import read_config
+from raytrain.training.job import chosen_cards, make_job
+from raytrain.training.loop import train
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +40,7 @@ TINY = [  # settings of a run that takes no time beside Ray's
     "evaluate.seeds=1",
 ]
 SPREAD = ["scaling.workers=3", "scaling.cpus_per_worker=7.5", "scaling.gpu=false"]  # a node has 8
+RECIPE = "seed: 7\ntraining: {steps: 50}\n"
 OWN = ["--config", "own", *TINY, f"data.root={BUCKET}/own", "data.modalities=a.yaml,b.yaml"]
 
 
@@ -47,17 +57,15 @@ def installed(user: User) -> str:
 def changed(user: User, installed: str) -> str:
     """What a job printed that brought the user's changed checkout and cards along."""
     folder = user.laptop.path(FOLDER)
-    (folder / "raytrain" / "recipes" / "own.yaml").write_text("seed: 7\ntraining: {steps: 50}\n")
-    make_shards(folder / "own")
-    for name in ("a", "b"):
-        (folder / f"{name}.yaml").write_text("tower: {kind: mlp, width: 16, hidden_layers: 1}\n")
+    (folder / "raytrain" / "recipes" / "own.yaml").write_text(RECIPE)
+    make_own(folder)
     user.do("aws s3 mv --quiet --recursive own s3://my-bucket/own")
     return user.submit(readme("ray job submit --working-dir"), ["name=three", *SPREAD, *OWN])
 
 
-def make_shards(folder: Path) -> None:
-    """Two modalities of equal shards: a step of three workers, who take a shard each, has then the
-    pairs of a step of one worker, who takes three."""
+def make_own(folder: Path) -> None:
+    """Cards of two modalities, and equal shards: a step of three workers, who take a shard each,
+    has then the pairs of a step of one worker, who takes three."""
     for seed, (name, columns) in enumerate({"a": 6, "b": 12}.items()):
         rng = np.random.default_rng(seed)
         lonlat_deg = geo.random_on_sphere(1200, rng)
@@ -67,7 +75,8 @@ def make_shards(folder: Path) -> None:
         seen = geo.unit_xyz(lonlat_deg[kept]) @ rng.normal(size=(3, columns))
         arrays = {"observation": (seen + rng.normal(0, 0.1, seen.shape)).astype(np.float32)}
         offered = Observations.of_arrays(lonlat_deg[kept], arrays)
-        write_shards(str(folder / name), offered, modality=name, shard_rows=ROWS)
+        write_shards(str(folder / "own" / name), offered, modality=name, shard_rows=ROWS)
+        (folder / f"{name}.yaml").write_text("tower: {kind: mlp, width: 16, hidden_layers: 1}\n")
 
 
 def test_workers_come_for_a_job_and_train_on_three_hosts(user: User, installed: str) -> None:
@@ -118,20 +127,35 @@ def test_models_logs_and_artifacts_outlive_the_job(user: User, installed: str) -
     assert "map.png" in kept
 
 
-def test_three_hosts_train_as_one_does(user: User, changed: str) -> None:
-    one = ["name=one", "storage=s3://my-bucket/runs", "scaling.workers=1", "tracking.uri=null"]
-    user.submit("python -m raytrain.pretrain", [*one, *OWN])
-    three, alone = (losses(user, name) for name in ("three", "one"))
-    assert [*three] == [*alone] == [*range(1, 51)]
-    np.testing.assert_allclose([*three.values()], [*alone.values()], rtol=1e-4)
+def test_three_hosts_train_as_one_does(user: User, changed: str, tmp_path: Path) -> None:
+    lines = user.do("aws s3 cp s3://my-bucket/runs/three/metrics.jsonl -").splitlines()
+    three, one = losses(map(json.loads, lines)), losses(trained_alone(tmp_path))
+    assert [*three] == [*one] == [*range(1, 51)]
+    np.testing.assert_allclose([*three.values()], [*one.values()], rtol=1e-4)
     assert three[50] < 0.9 * three[1]
 
 
-def losses(user: User, name: str) -> dict[int, float]:
-    """The loss of every step of a run."""
-    lines = user.do(f"aws s3 cp s3://my-bucket/runs/{name}/metrics.jsonl -").splitlines()
-    records = [record for record in map(json.loads, lines) if "loss" in record]
-    return {record["step"]: record["loss"] for record in records}
+def losses(records: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """The loss of every step."""
+    return {record["step"]: record["loss"] for record in records if "loss" in record}
+
+
+def trained_alone(folder: Path) -> list[dict[str, Any]]:
+    """The records of the same run in this process, by the loop without Ray."""
+    make_own(folder)
+    (folder / "own.yaml").write_text(RECIPE)
+    cards = ",".join(f"{folder}/{name}.yaml" for name in "ab")
+    places = [f"storage={folder}/runs", f"data.root={folder}/own", f"data.modalities={cards}"]
+    config = read_config(f"{folder}/own.yaml", ["name=one", *TINY, *places])
+    chosen = chosen_cards(config)
+    job = make_job(config, ready(chosen.values(), config.data.root), chosen, workers=1)
+    cpu, records = torch.device("cpu"), list[dict[str, Any]]()
+    streams = {
+        name: Reader(s, partial(ByThread, s, job.rows(name), cpu), 1, 0.0, lambda *_: None)
+        for name, s in job.streams_from({}).items()
+    }
+    train(job, streams, cpu, report=lambda record: bool(records.append(record)))
+    return records
 
 
 def test_aws_is_asked_for_what_cluster_yaml_promises(user: User, installed: str) -> None:

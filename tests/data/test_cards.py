@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 
 from raytrain.data import cards
-from raytrain.data.cards import CardError, load_card, load_cards
+from raytrain.data.cards import Card, CardError, load_card, load_cards
 from raytrain.data.sources.rasters import RasterSource
 from raytrain.data.sources.tables import TableSource
-from raytrain.settings import SettingsError
+from raytrain.encoders.frozen.sentences import MiniLM
+from raytrain.encoders.frozen.timm_images import EfficientNetLite0, TimmEncoder
+from raytrain.settings import SettingsError, build, to_dict
 
 
 @pytest.mark.parametrize("name", cards.card_names())
@@ -43,6 +45,27 @@ def made(folder: Path, text: str) -> str:
     return str(folder / "mine.yaml")
 
 
+def test_a_card_may_be_like_another() -> None:
+    card, base = load_card("features/satellite"), load_card("satellite")
+    assert (card.name, card.folder, card.source) == (base.name, base.folder, base.source)
+    assert card.url("/data") == base.url("/data") == "/data/satellite"
+    assert card.observed_url("/data") == "/data/satellite-features"
+    assert (card.field, card.observed_field) == ("patch", "feature")
+    assert card.tower.kind == "mlp"
+    assert card.features == EfficientNetLite0(channels=(0, 1, 2), image_px=64)
+    assert card.observed_augment != card.augment == base.augment
+
+
+def test_features_are_named_by_a_word_or_by_settings(tmp_path: Path) -> None:
+    assert load_card(made(tmp_path, "features: auto\n")).features == "auto"
+    assert load_card(made(tmp_path, "features: minilm\n")).features == MiniLM()
+    timm = "features: {kind: timm, name: resnet18, weights: x.pth, views: 4}\n"
+    card = load_card(made(tmp_path, timm))
+    assert card.features == TimmEncoder(name="resnet18", weights="x.pth", views=4)
+    again = build(Card, {**to_dict(card), "folder": "."})  # as a checkpoint keeps it
+    assert again.features == card.features
+
+
 def test_a_card_of_ones_own(tmp_path: Path) -> None:
     card = load_card(made(tmp_path, "source: {kind: table, file: points.csv}\n"))
     assert (card.name, card.folder) == ("mine", tmp_path)
@@ -64,6 +87,8 @@ def test_shards_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("feild: patch", "unknown setting `mine.yaml.feild`; did you mean `field`?"),
         ("tower: {kind: transformer}", "mine.yaml.tower.kind"),
         ("source: {kind: raster, file: x.png, places: many}", "mine.yaml.source.places: expected"),
+        ("features: minilmm", "mine.yaml.features.kind=minilmm`; did you mean `minilm`?"),
+        ("features: timm", "mine.yaml.features: `name` is required"),
         ("source: {kind: table}", "mine.yaml.source: `file` is required"),
     ],
 )

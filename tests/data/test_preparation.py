@@ -93,11 +93,17 @@ def test_missing_shards_say_which_command_makes_them(tmp_path: Path) -> None:
         "soil: there are no shards in /data/soil. Make them with `python -m raytrain.prepare "
         f"{tmp_path}/soil.yaml --root /data`, or leave soil out of data.modalities"
     )
-    with pytest.raises(PreparationError, match=r"prepare text` \(it fetches a text encoder once\)"):
-        ready([load_card("text")], "earth-mini")
+    with pytest.raises(PreparationError, match="prepare text --root earth`"):
+        ready([load_card("text")], "earth")
     with pytest.raises(PreparationError, match="prepare satellite --root earth`"):
         ready([load_card("satellite")], "earth")
     (tmp_path / "soil.yaml").write_text("field: numbers\n")
+    with pytest.raises(
+        PreparationError,
+        match=r"there are no features in .*/earth-mini/text-features\. Make them with "
+        r"`python -m raytrain\.featurize text`, with --overwrite where others are there",
+    ):
+        ready([load_card("text")], "earth-mini")  # the texts are embedded, and made at once
     with pytest.raises(PreparationError, match="has no `source` to make them from"):
         ready([load_card(str(tmp_path / "soil.yaml"))], "/data")
 

@@ -213,3 +213,14 @@ def test_a_feature_that_float16_does_not_hold(tmp_path: Path) -> None:
     encoder = OnnxEncoder(file=save_onnx(tmp_path / "flat.onnx", ["n", 5])).build(VECTORS)
     with pytest.raises(UserError, match="a feature is 70000, which float16 does not hold"):
         encoder.encode(np.full((1, 5), 7e4, np.float32))
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_features(weights: str, sentences: Path) -> None:
+    texts = [" ".join(WORDS[:n]) for n in range(1, 9)]
+    for config, field, observed in (
+        (TimmEncoder(name=NAME, weights=weights), TILES, tiles(5)),
+        (SentenceEncoder(model=str(sentences)), TEXTS, texts),
+    ):
+        found = config.build(field, "cuda").encode(observed)
+        np.testing.assert_allclose(found, config.build(field).encode(observed), atol=0.02)

@@ -1,3 +1,9 @@
-from inspection_shards import make
+from pathlib import Path
 
-__all__ = ["make"]
+import pytest
+from inspection_shards import Make, maker
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return maker(tmp_path)

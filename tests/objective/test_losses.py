@@ -154,7 +154,7 @@ def test_contrast_equals_a_loop_over_pairs(
 
 
 def test_a_gradient_of_soft_targets_and_masks_is_that_of_small_steps() -> None:
-    pairs, scale = some_pairs({"a": 4}), torch.tensor([2.0], dtype=torch.float64)
+    pairs, scale = some_pairs({"a": 3}, dim=3), torch.tensor([2.0], dtype=torch.float64)
 
     def loss(location: torch.Tensor, observation: torch.Tensor, near: NearConfig) -> torch.Tensor:
         moved = replace(pairs["a"], location=location, observation=observation)

@@ -103,3 +103,13 @@ def test_the_last_one_is_tried_until_it_is_written(
     writer.save(snapshot(job, 5))
     with pytest.raises(CheckpointError, match=r"of step 5, cannot be written: .*goes on from the"):
         writer.finish()
+
+
+def test_a_checkpoint_that_may_not_be_written_is_not(tiny_world) -> None:
+    job = tiny_world.job("a")
+    even = Saver(job.run_url, job.resolved, keep=2, say=print, may_save=lambda step: step % 2 == 0)
+    for step in (4, 5):
+        even.save(snapshot(job, step))
+        even.writing[-1].result()
+    even.finish()
+    assert steps(job) == ["004"]

@@ -28,18 +28,24 @@ class LeftOut(Exception):  # noqa: N818
 
 
 class Span(NamedTuple):
-    """Bytes of a file; all of them where there is no `stop`."""
+    """Bytes of a file, whose path may start in the card's folder; all where there is no `stop`."""
 
     file: str | None
     first: int | None = None
     stop: int | None = None
 
-    def read(self) -> bytes:
+    def read(self, context: Context) -> bytes:
         """Its bytes, by one request. Raises FileNotFoundError, StorageError."""
         assert self.file is not None
+        url = storage.join(str(context.folder), self.file)
         if self.first is None or self.stop is None:
-            return storage.read(self.file)
-        return storage.read_range(self.file, self.first, self.stop)
+            return storage.read(url)
+        return storage.read_range(url, self.first, self.stop)
+
+
+def inside(context: Context, url: str) -> str:
+    """A path of the card's folder as it starts there, so that rows are the same wherever it is."""
+    return url.removeprefix(f"{storage.absolute(str(context.folder))}/")
 
 
 def table_of(lon: Any, lat: Any, keys: Any, reasons: Any, spans: Sequence[Span]) -> pa.Table:
@@ -55,7 +61,7 @@ def left_out(keys: Sequence[str], reason: str) -> pa.Table:
 
 
 def observe_files(
-    rows: pa.Table, make: Callable[[bytes], T], what: str
+    rows: pa.Table, context: Context, make: Callable[[bytes], T], what: str
 ) -> tuple[list[T | None], dict[int, str]]:
     """What `make` gives for the bytes of each row, in the order of the rows; and by number why rows
     have None: `make` raised LeftOut, or the file (in words: `what`) is not there. A few are read at
@@ -66,7 +72,7 @@ def observe_files(
 
     def observe(row: int) -> None:
         try:
-            found[row] = make(spans[row].read())
+            found[row] = make(spans[row].read(context))
         except FileNotFoundError:
             reasons[row] = f"the {what} is missing"
         except LeftOut as error:
@@ -90,10 +96,12 @@ def first_good(source: RowSource, context: Context, make: Callable[[bytes], T], 
             looked_at, reason = looked_at + 1, rows[REASON][row].as_py()
             if reason is not None:
                 continue
-            (found,), reasons = observe_files(rows.slice(row, 1), make, what)
+            (found,), reasons = observe_files(rows.slice(row, 1), context, make, what)
             if found is not None:
                 return found
             reason = reasons[0]
+        if looked_at == LOOKED_AT:
+            break
     raise SourceError(
         f"{context.modality}: none of the first {what}s can be used; the last: {reason}"
     )

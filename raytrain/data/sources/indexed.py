@@ -20,7 +20,7 @@ from raytrain.data.sources.archives import (
     members,
     names_of,
 )
-from raytrain.data.sources.file_rows import AT_ONCE, Span, left_out, table_of
+from raytrain.data.sources.file_rows import AT_ONCE, Span, inside, left_out, table_of
 from raytrain.data.sources.files import Context
 from raytrain.data.sources.index import NAME, Parts, index_parts, index_rows, whole_index
 
@@ -68,19 +68,18 @@ class IndexedFiles(RowSource):
         """The rows of the index, with where their files are."""
         if not isinstance(part.about, Archives):
             for rows in index_rows(part, self.suffix):
-                yield self._in_folder(rows, context)
+                yield self._in_folder(rows)
         elif part.file in part.about.urls:
-            yield from self._in_archive(part.file, part.about)
+            yield from self._in_archive(part.file, part.about, context)
         else:
             yield from self._nowhere(part.about)
 
-    def _in_folder(self, rows: pa.Table, context: Context) -> pa.Table:
-        folder = storage.join(str(context.folder), self.files)
+    def _in_folder(self, rows: pa.Table) -> pa.Table:
         names = rows[NAME].to_pylist()
-        spans = [Span(storage.join(folder, name) if name else None) for name in names]
+        spans = [Span(storage.join(self.files, name) if name else None) for name in names]
         return table_of(rows[LON], rows[LAT], rows[NAME], rows[REASON], spans)
 
-    def _in_archive(self, url: str, about: "Archives") -> Iterator[pa.Table]:
+    def _in_archive(self, url: str, about: "Archives", context: Context) -> Iterator[pa.Table]:
         """The rows whose files are in an archive; its files that have none; and its damage."""
         found, damage = members(Remote(url))
         keys, listed = _keys(names_of(found), about.depth), np.zeros(len(found), np.bool_)
@@ -88,7 +87,8 @@ class IndexedFiles(RowSource):
             at = pc.index_in(_keys(rows[NAME], about.depth), keys, skip_nulls=True)
             here, numbers = rows.filter(at.is_valid()), at.drop_null().to_numpy()
             listed[numbers] = True
-            spans = [Span(url, found[n].first, found[n].stop) for n in numbers.tolist()]
+            mine, file = [found[n] for n in numbers.tolist()], inside(context, url)
+            spans = [Span(file, member.first, member.stop) for member in mine]
             yield table_of(here[LON], here[LAT], here[NAME], here[REASON], spans)
         listed |= pc.is_in(keys, keys.filter(pa.array(listed))).to_numpy(False)  # twice in there
         archive = url.rpartition("/")[2]

@@ -47,7 +47,9 @@ class PhotosSource(IndexedFiles):
     def observe(self, rows: pa.Table, context: Context) -> tuple[Observed, dict[int, str]]:
         """The JPEG files."""
         picture, shape = self.picture(), self._field().shape
-        found, reasons = observe_files(rows, lambda content: picture.store(content, shape), "photo")
+        found, reasons = observe_files(
+            rows, context, lambda content: picture.store(content, shape), self.what
+        )
         return {context.field: [photo or b"" for photo in found]}, reasons
 
     def _field(self) -> Field:

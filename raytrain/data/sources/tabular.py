@@ -193,7 +193,9 @@ def _csv_rows(part: Part, about: Reading) -> Iterator[Rows]:
         )
         row, first = 1 + header, part.row - 1 - header
         for rows in cut(pyarrow.csv.open_csv(content, read, parse, text), TABLE_ROWS):
-            taken = np.setdiff1d(np.arange(row, row + len(rows) + len(wrong)), wrong)[: len(rows)]
+            taken = np.arange(row, row + len(rows) + len(wrong))
+            if wrong:
+                taken = np.setdiff1d(taken, wrong)[: len(rows)]
             yield _rows(rows, first + taken, None, part)
             row = int(taken[-1]) + 1
     if wrong:
@@ -257,8 +259,9 @@ def explained(file: str, kind: str) -> Iterator[None]:
             "that all nodes share"
         ) from None
     except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())  # in one line
         raise SourceError(
-            f"{file} is not readable as {kind}: {error}. A damaged file, or columns whose type "
+            f"{file} is not readable as {kind}: {said}. A damaged file, or columns whose type "
             "changes: the first rows of CSV and the first file of Parquet decide it"
         ) from None
 

@@ -19,6 +19,7 @@ from raytrain.data.sources.file_rows import (
     LeftOut,
     Span,
     first_good,
+    inside,
     left_out,
     observe_files,
     table_of,
@@ -82,12 +83,14 @@ class TilesSource(IndexedFiles):
             return
         if part.stop is not None:
             urls = _tiffs(part.file)[part.first : part.stop]
-            yield _georeferenced([Span(url) for url in urls], urls)
+            names = [inside(context, url) for url in urls]
+            yield _georeferenced([Span(name) for name in names], names, context)
             return
         found, damage = members(Remote(part.file))
         tiffs = [member for member in found if member.name.lower().endswith(TIFF)]
-        spans = [Span(part.file, member.first, member.stop) for member in tiffs]
-        yield _georeferenced(spans, [member.name for member in tiffs])
+        file = inside(context, part.file)
+        spans = [Span(file, member.first, member.stop) for member in tiffs]
+        yield _georeferenced(spans, [member.name for member in tiffs], context)
         archive = part.file.rpartition("/")[2]
         yield left_out([f"{archive}: {damage}"] if damage else [], DAMAGED)
 
@@ -106,7 +109,7 @@ class TilesSource(IndexedFiles):
                 raise LeftOut("the tile has another size, type or number of bands than the first")
             return tile
 
-        found, reasons = observe_files(rows, checked, self.what)
+        found, reasons = observe_files(rows, context, checked, self.what)
         tiles = [first if tile is None else tile for tile in found]
         return {context.field: np.stack(tiles) if tiles else first[None][:0]}, reasons
 
@@ -158,15 +161,16 @@ def _tiffs(folder: str) -> list[str]:
     return [url for url in storage.files(folder) if url.lower().endswith(TIFF)]
 
 
-def _georeferenced(spans: list[Span], keys: list[str]) -> pa.Table:
+def _georeferenced(spans: list[Span], keys: list[str], context: Context) -> pa.Table:
     """Rows of TIFF files, at their centres."""
     empty = [None] * len(spans)
     heads = [Span(s.file, s.first or 0, min((s.first or 0) + HEAD, s.stop or MANY)) for s in spans]
-    places, reasons = observe_files(table_of(empty, empty, keys, empty, heads), centre, "tile")
+    rows = table_of(empty, empty, keys, empty, heads)
+    places, reasons = observe_files(rows, context, centre, "tile")
     if reasons:  # or the georeference lies behind the pixels
         again = [*reasons]
         rows = table_of(empty, empty, keys, empty, spans).take(again)
-        found, left = observe_files(rows, centre, "tile")
+        found, left = observe_files(rows, context, centre, "tile")
         for row, place in zip(again, found, strict=True):
             places[row] = place
         reasons = {again[row]: reason for row, reason in left.items()}

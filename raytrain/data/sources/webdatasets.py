@@ -21,6 +21,7 @@ from raytrain.data.sources.file_rows import (
     LeftOut,
     Span,
     first_good,
+    inside,
     left_out,
     observe_files,
     table_of,
@@ -75,7 +76,8 @@ class WebdatasetSource(RowSource):
 
     def rows(self, part: Part, context: Context) -> Iterator[pa.Table]:
         """The samples of an archive, of which headers and places are read; and its damage."""
-        archive, name = Remote(part.file), part.file.rpartition("/")[2]
+        archive, file = Remote(part.file), inside(context, part.file)
+        name = file.rpartition("/")[2]
         samples, damage = [_Sample("")], []
         try:
             for member in each_member(archive):
@@ -90,8 +92,8 @@ class WebdatasetSource(RowSource):
             [sample.place.get(LON) for sample in samples],
             [sample.place.get(LAT) for sample in samples],
             [f"{name}/{sample.key}" for sample in samples],
-            [sample.reason or (None if sample.span.file else none) for sample in samples],
-            [sample.span for sample in samples],
+            [sample.reason or (None if sample.member else none) for sample in samples],
+            [Span(file, s.member.first, s.member.stop) if s.member else NOWHERE for s in samples],
         )
         yield left_out(damage, DAMAGED)
 
@@ -103,14 +105,18 @@ class WebdatasetSource(RowSource):
         """Files of pictures, an array [n, ...], or texts."""
         spec = _first(self, context)
         if self._end in TEXTS:
-            texts, reasons = observe_files(rows, _text, "member")
+            texts, reasons = observe_files(rows, context, _text, "member")
             return {context.field: [text or "" for text in texts]}, reasons
         if self._end in PICTURES:
             picture = self._picture()
-            files, reasons = observe_files(rows, lambda c: picture.store(c, spec.shape), "member")
+            files, reasons = observe_files(
+                rows, context, lambda content: picture.store(content, spec.shape), "member"
+            )
             return {context.field: [file or b"" for file in files]}, reasons
         arrays = np.zeros((len(rows), *spec.shape), spec.dtype)
-        found, reasons = observe_files(rows, lambda content: _array(content, spec), "member")
+        found, reasons = observe_files(
+            rows, context, lambda content: _array(content, spec), "member"
+        )
         for row, array in enumerate(found):
             if array is not None:
                 arrays[row] = array
@@ -139,7 +145,7 @@ class WebdatasetSource(RowSource):
     def _add(self, sample: "_Sample", end: str, member: Member, archive: Remote) -> None:
         """What a member says of its sample."""
         if end == self.member.lower():
-            sample.span = Span(archive.url, member.first, member.stop)
+            sample.member = member
         elif end == "json":
             try:
                 values = json.loads(archive[member.first : member.stop])
@@ -163,7 +169,7 @@ class WebdatasetSource(RowSource):
 class _Sample:
     key: str
     place: dict[str, float | None] = field(default_factory=dict)
-    span: Span = NOWHERE
+    member: Member | None = None
     reason: str | None = None
 
 

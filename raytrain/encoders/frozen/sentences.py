@@ -78,14 +78,14 @@ class _Sentences(FrozenEncoder):
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                folder, local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise WeightsError(
                 f"{config.model} is no model that transformers reads: {reason}"
             ) from None
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model = model.float().eval().requires_grad_(False).to(device)
         self.pooling = _pooling(folder, config.model)
         st = _json(folder / "sentence_bert_config.json")
         self.lower = bool(st.get("do_lower_case"))

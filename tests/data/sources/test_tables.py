@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from in_memory import in_memory
 
 from raytrain import geo
 from raytrain.data.conversion import write_rows
 from raytrain.data.manifest import Manifest
-from raytrain.data.passes import in_memory
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.tables import TableSource, clean_places
 from raytrain.data.writer import Observations

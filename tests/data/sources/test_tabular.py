@@ -2,11 +2,9 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from raytrain import geo
@@ -133,15 +131,3 @@ def test_files_of_csv_have_their_own_order_of_columns(tmp_path: Path) -> None:
     expected[:1].drop(columns="note").to_csv(tmp_path / "c.csv", index=False)
     with pytest.raises(SourceError, match=r"c\.csv has no column `note` as .*a\.csv"):
         read(tmp_path, parts=2)
-
-
-def test_tables_on_s3(s3: Any, tmp_path: Path) -> None:
-    from raytrain import storage
-
-    expected = table()
-    expected.to_csv(tmp_path / "t.csv", index=False)
-    expected.to_parquet(tmp_path / "t.parquet", row_group_size=50)
-    assert pq.read_metadata(tmp_path / "t.parquet").num_row_groups == 4
-    for name in ("t.csv", "t.parquet"):
-        storage.write(f"{s3.bucket}/tables/{name}", (tmp_path / name).read_bytes())
-        check(read(f"{s3.bucket}/tables/{name}", parts=1), expected)

@@ -3,10 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from raytrain.data.sources.features import TextFeaturesSource
+from in_memory import in_memory
 
 from raytrain.data.cards import load_card
-from raytrain.data.passes import in_memory
 from raytrain.data.sources.files import Context, SourceError
 from raytrain.data.sources.texts import TextSource
 
@@ -56,8 +55,8 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 def test_the_texts_of_earth_mini_are_those_of_its_table() -> None:
     card = load_card("text")
     source = card.source_for("earth-mini")
-    assert isinstance(source, TextFeaturesSource)
-    texts = source.observe_texts(Context(modality="text", field="feature", folder=card.folder))
+    assert isinstance(source, TextSource)
+    texts = in_memory(source, Context(modality="text", field="text", folder=card.folder))
     table = pd.read_csv(card.folder / "earth-mini" / "places.csv.gz")
     assert texts.take(np.arange(len(table)))["text"] == table["text"].tolist()
     np.testing.assert_allclose(texts.lonlat_deg, table[["lon", "lat"]], rtol=0, atol=1e-12)

@@ -230,6 +230,7 @@ def test_tiles_at_a_url_are_read_by_ranges(tmp_path: Path, monkeypatch: pytest.M
     usable = good(there)
     observed, reasons = source.observe(usable, context(tmp_path))
     assert (len(reasons), observed["tile"].shape) == (3, (11, 12, 16, 16))
+    assert {*here["file"].to_pylist()} == {"s2/000.tar", "s2/001.tar", None}  # wherever it lies
     spans = zip(usable["first"].to_pylist(), usable["stop"].to_pylist(), strict=True)
     assert sorted(asked) == sorted(stop - first for first, stop in spans)  # one a tile
 
