@@ -74,8 +74,25 @@ def connect(scaling: ScalingConfig) -> bool:
     # Its processes inherit our environment.
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    _start_here(cpus, quiet)
     return False
+
+
+def _start_here(cpus: int, quiet: dict[str, Any]) -> None:
+    """Start Ray on this machine. It gives itself half a minute, which is too short for a machine
+    that is very busy: then once more. Raises UserError."""
+    for _ in range(2):
+        try:
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # of no class of its own
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+    raise UserError(
+        "Ray did not start within half a minute, twice: the machine is busy with other things. "
+        "Give the same command again when it is not"
+    )
 
 
 def choose_workers(
