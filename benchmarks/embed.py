@@ -65,13 +65,15 @@ def _bare(run: str) -> tuple[float, float]:
     return places / (time.perf_counter() - began), (time.process_time() - cpu) / places * 1e6
 
 
-def cpu_s() -> float:
-    """CPU time of this process and of those that it started and that still run."""
+def cpu_s(title: str = "") -> float:
+    """CPU time of this process and of those that it started and that still run; with a `title`, of
+    those that have it in theirs."""
     me, total = psutil.Process(), 0.0
     for process in (me, *me.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
+            if title in " ".join(process.cmdline()):
+                times = process.cpu_times()
+                total += times.user + times.system
     return total
 
 

@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine: nodes with an address each, that come and go."""
+"""A real Ray cluster on this machine: nodes with a loopback address each, that come and go."""
 
 import contextlib
 import json
@@ -9,35 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from cluster.hosts import Network
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PATIENCE_S = 400  # for one job, on a machine that has other things to do
 
 
 class Cluster:
-    """A head and the nodes that are added to it, with a home and a token of their own. They have
-    loopback addresses, or those of a network, which can be cut."""
+    """A head and the nodes that are added to it, with a home and a token of their own."""
 
-    def __init__(
-        self,
-        folder: Path,
-        cpus: int = 2,
-        network: Network | None = None,
-        settings: Mapping[str, str] | None = None,
-    ) -> None:
-        self.folder, self.token, self.cpus = folder, secrets.token_hex(32), cpus
-        self.network, self.wires = network, contextlib.ExitStack()
-        self.within: list[list[str]] = []  # what runs a command at the address of each node
-        self.net = "127.0.0" if network is None else "10.9.0"
-        self.gcs, self.ui = free_port(), free_port()
-        self.address = f"http://{self.net}.2:{self.ui}"
+    def __init__(self, folder: Path, cpus: int = 2) -> None:
+        self.folder, self.token = folder, secrets.token_hex(32)
+        self.gcs, ui = free_port(), free_port()
+        self.address = f"http://127.0.0.2:{ui}"
         (folder / "home" / ".ray").mkdir(parents=True)
         (folder / "home" / ".ray" / "auth_token").write_text(self.token)
         outside = ("AWS_", "MLFLOW_", "PYTHONPATH", "RAY_", "RAYTRAIN_")
@@ -46,76 +36,50 @@ class Cluster:
             "HOME": str(folder / "home"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
             "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",  # jobs say `python`
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
-            **({} if network is None else {"GLOO_SOCKET_IFNAME": "eth0"}),
-            **(settings or {}),
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
-        self.nodes.append(self._start_head())
+        at = [f"--port={self.gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
+        self._start("--head", f"--num-cpus={cpus}", *at)
 
     def add(self, cpus: int = 2) -> "subprocess.Popen[bytes]":
         """Have another node, as an autoscaler would start it."""
-        options = [f"--address={self.net}.2:{self.gcs}", f"--num-cpus={cpus}"]
-        self.nodes.append(self._start(len(self.nodes), *options))
-        return self.nodes[-1]
+        return self._start(f"--address=127.0.0.2:{self.gcs}", f"--num-cpus={cpus}")
 
-    def restart_head(self) -> None:
-        """By the same command, at the same address; it knows nothing of before."""
-        self.lose(self.nodes[0])
-        self.nodes[0] = self._start_head()
-        self.wait_until_ready()
-
-    def _start_head(self) -> "subprocess.Popen[bytes]":
-        at = [f"--port={self.gcs}", f"--dashboard-host={self.net}.2", f"--dashboard-port={self.ui}"]
-        return self._start(0, "--head", f"--num-cpus={self.cpus}", *at)
-
-    def _start(self, place: int, *options: str) -> "subprocess.Popen[bytes]":
-        number = str(2 + place)
+    def _start(self, *options: str) -> "subprocess.Popen[bytes]":
+        number = str(2 + len(self.nodes))
         common = [
-            "--block", f"--node-ip-address={self.net}.{number}", "--num-gpus=0",
+            "--block", f"--node-ip-address=127.0.0.{number}", "--num-gpus=0",
             f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
             "--max-worker-port=0", f"--object-store-memory={100 * 2**20}",
             f"--temp-dir={self.folder / number}",
         ]  # fmt: skip
-        if place == len(self.within):
-            log, at = self.folder / f"node{number}.log", f"{self.net}.{number}/24"
-            self.within.append(self.network.join(self.wires, log, at) if self.network else [])
-        with open(self.folder / f"{number}.log", "wb") as log_file:
-            return subprocess.Popen(
-                [*self.within[place], RAY, "start", *options, *common],
+        with open(self.folder / f"{number}.log", "wb") as log:
+            node = subprocess.Popen(
+                [RAY, "start", *options, *common],
                 env=self.environment,
-                stdout=log_file,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.nodes.append(node)
+        return node
 
     def drain(self, node: "subprocess.Popen[bytes]", seconds: int) -> None:
         """Tell Ray that a node will be taken away, as a cloud does of a spot instance."""
-        address = f"{self.net}.{2 + self.nodes.index(node)}"
+        address = f"127.0.0.{2 + self.nodes.index(node)}"
         found = self.get("/api/v0/nodes", self.token)["data"]["result"]["result"]
         (number,) = [n["node_id"] for n in found if n["node_ip"] == address]
         notice = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot instance goes"]
         deadline = f"--deadline-remaining-seconds={seconds}"
-        at = [f"--address={self.net}.2:{self.gcs}", f"--node-id={number}"]
-        command = [*self.within[0], RAY, "drain-node", *at, *notice, deadline]
-        subprocess.run(command, env=self.environment, check=True)
-
-    def cut(self, node: "subprocess.Popen[bytes]") -> None:
-        """Take a node from the network, which says so to nobody."""
-        assert self.network is not None
-        self.network.cut(f"node{2 + self.nodes.index(node)}")
-
-    def mend(self, node: "subprocess.Popen[bytes]") -> None:
-        """Take a node that was cut off back into the network."""
-        assert self.network is not None
-        self.network.mend(f"node{2 + self.nodes.index(node)}")
+        command = [RAY, "drain-node", f"--address=127.0.0.2:{self.gcs}", f"--node-id={number}"]
+        subprocess.run([*command, *notice, deadline], env=self.environment, check=True)
 
     def lose(self, node: "subprocess.Popen[bytes]") -> None:
-        """A node is gone at once, with all that ran on it."""
+        """A node is gone at once, with all that ran on it, as when its machine loses power."""
         self._kill([node])
 
     def wait_until_ready(self) -> None:
@@ -143,7 +107,6 @@ class Cluster:
     def end(self) -> None:
         """End every process by its id; `ray stop` would end those of other clusters too."""
         self._kill(self.nodes)
-        self.wires.close()
 
     def _kill(self, nodes: "list[subprocess.Popen[bytes]]") -> None:
         family = [psutil.Process(node.pid) for node in nodes if node.poll() is None]
@@ -156,13 +119,11 @@ class Cluster:
             node.wait()
 
     def get(self, path: str, token: str | None) -> Any:
-        """What the head answers to a request with the token, or without one. Raises OSError."""
-        header = ["-H", f"Authorization: Bearer {token}"] if token else []
-        command = [*self.within[0], "curl", "-sf", "-m", "10", *header, f"{self.address}{path}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE)
-        if done.returncode:
-            raise OSError(f"{' '.join(command)}: {done.returncode}")
-        return json.loads(done.stdout)
+        """What the head answers to a request with the token, or without one."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"{self.address}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
     def nodes_of_tasks(self, function: str) -> set[str]:
         """The nodes that tasks of a function ran on."""
@@ -178,21 +139,10 @@ class Cluster:
         hear: Callable[[str], object] = lambda line: None,
     ) -> tuple[int, str]:
         """`ray job submit` from a folder: exit status and output; `hear` gets each line at once."""
-        submit = [RAY, "job", "submit", "--address", self.address]
-        return self.run(0, [*submit, *options, "--", *entry], folder, hear)
-
-    def run(
-        self,
-        place: int,
-        command: list[str],
-        folder: Path,
-        hear: Callable[[str], object] = lambda line: None,
-    ) -> tuple[int, str]:
-        """The same of a command on a node, which has it that Ray is at the head."""
         process = subprocess.Popen(
-            [*self.within[place], *command],
+            [RAY, "job", "submit", "--address", self.address, *options, "--", *entry],
             cwd=folder,
-            env=self.environment | {"RAY_ADDRESS": f"{self.net}.2:{self.gcs}"},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -103,7 +103,7 @@ def web(folder: Path) -> dict[str, int]:
     for number, (lon, lat) in enumerate(places(4)):
         files.append((f"{number}.json", json.dumps({"lon": lon, "lat": lat}).encode()))
         files.append((f"{number}.npy", codecs.encode_npy(np.full(3, number, np.float32))))
-    del files[9], files[20]
+    del files[20], files[9]
     layouts.archive(folder / "web.tar", files)
     return {"the sample has no member `npy`": 1, "no coordinates": 1}
 

@@ -21,9 +21,10 @@ from raytrain.checks.shards import data_findings
 from raytrain.data.cards import load_card
 from raytrain.data.features import Features, features_of, problem
 from raytrain.data.manifest import FEATURE, Field, Manifest
-from raytrain.data.shards import read_shard
+from raytrain.data.packing import pack
+from raytrain.data.shards import COLUMNS, read_shard
 from raytrain.data.streams import OBSERVATION, Stream
-from raytrain.data.writer import Observations, pack, write_shards
+from raytrain.data.writer import Observations, write_shards
 from raytrain.encoders.frozen.timm_images import TimmEncoder
 from raytrain.errors import UserError
 from raytrain.featurize import main
@@ -124,7 +125,9 @@ def test_each_shard_has_its_features(made: Features, encoder: TimmEncoder) -> No
         found = np.concatenate(parts)
         np.testing.assert_array_equal(found[:, 0], alone.encode(images))
         assert (found[:, 1] != found[:, 0]).any(axis=1).mean() > 0.9
-        content, _ = pack(places, {FEATURE: found}, {FEATURE: replace(field, mean=None, std=None)})
+        content, _ = pack(
+            COLUMNS, places, {FEATURE: found}, {FEATURE: replace(field, mean=None, std=None)}
+        )
         assert content == (out / shard.name).read_bytes()
 
 

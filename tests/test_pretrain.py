@@ -34,6 +34,8 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         ("data.modalities=[]", "data.modalities is empty; name at least one card"),
         ("method.modality=text", "method: text is not among data.modalities (satellite, "),
         ("training.places.sattelite=9", "training.places: sattelite is not among data.modalities"),
+        ("objective.near.km=0", "objective.near: km is 0; give a distance in (0, 20,015] km"),
+        ("data.balance_of.x.exponent=2", "data.balance_of.x: exponent is 2; give 0 (as they are)"),
         ("objective.logit_scale.init=200", "objective.logit_scale: logit_scale.init 200.0 must"),
     ],
 )

@@ -27,7 +27,7 @@ class NearConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.km <= math.pi * EARTH_RADIUS_KM:
-            raise ValueError(f"objective.near.km is {self.km:g}; give a distance in (0, 20,015] km")
+            raise ValueError(f"km is {self.km:g}; give a distance in (0, 20,015] km")
 
     @property
     def by_distance(self) -> bool:

@@ -3,12 +3,8 @@
 import logging
 import math
 import os
-import signal
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -25,7 +21,7 @@ from raytrain.training import checkpoint
 from raytrain.training.board import Board, Record
 from raytrain.training.config import ScalingConfig
 from raytrain.training.job import Job
-from raytrain.training.lost import why_lost, why_none_began
+from raytrain.training.lost import GO_ON, Head, explained
 from raytrain.training.worker import run_worker
 
 POLL_S = 0.3
@@ -43,9 +39,6 @@ LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
 # To a cluster's workers. S3's address and keys are not among it: nodes have their own, by roles or
 # from where Ray was started on them, and what is passed on ends in Ray's logs.
 PASSED_ON = ("RAYTRAIN_", "OMP_", "MKL_")
-
-HEAD_PATIENCE_S = 30.0  # without an answer of the head; Ray itself ends the driver after 60
-GO_ON = "the same command with the run's name goes on from its last checkpoint"
 
 
 def connect(scaling: ScalingConfig) -> bool:
@@ -173,7 +166,7 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
     fit.start()
     _follow(fit, board, on_records)
     if fit.error is not None:
-        raise _explained(fit.error)
+        raise explained(fit.error)
     assert fit.outcome is not None
     return fit.outcome
 
@@ -196,64 +189,24 @@ def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
 
 def _follow(fit: "_Fit", board: Any, on_records: Callable[[list[Record]], None]) -> None:
     """Hand records on, and hear Ctrl-C, until the fit has ended or the head does not answer."""
-    head, asked = _Head(), False
-    try:
-        with _ctrl_c() as wished:
-            while not fit.ended.wait(POLL_S):
-                head.check()
-                on_records(_taken(board))
-                if wished.is_set() and not asked:
-                    asked = True
-                    board.ask_to_stop.remote()
-                    notice = "stopping with a checkpoint; Ctrl-C again stops at once"
-                    on_records([{"notice": notice}])
-    except SystemExit:  # so a sweep ends a trial early; its workers' place is wanted
-        board.ask_to_stop.remote()
-        while not fit.ended.wait(POLL_S):
-            _taken(board)  # without which they would wait with their last checkpoint
-        raise
-    on_records(_taken(board))
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C, which would else lose the records that are being handed on; the
-    second is a KeyboardInterrupt. Threads other than the main one hear none."""
-    wished = threading.Event()
-
-    def hear(number: int, frame: object) -> None:
-        if wished.is_set():
-            raise KeyboardInterrupt
-        wished.set()
-
-    hears = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, hear) if hears else None
-    try:
-        yield wished
-    finally:
-        if hears:
-            signal.signal(signal.SIGINT, before)
-
-
-class _Head:
-    """The node that the cluster hangs on, and when it answered last."""
-
-    def __init__(self) -> None:
-        self.address = ray.get_runtime_context().gcs_address
-        self.answered_s = time.monotonic()
-
-    def check(self) -> None:
-        """Raises UserError where it has not answered for a while."""
-        host, _, port = self.address.rpartition(":")
+    head = Head()
+    while not fit.ended.is_set():
         try:
-            with socket.create_connection((host, int(port)), timeout=HEAD_PATIENCE_S / 10):
-                self.answered_s = time.monotonic()
-        except OSError as error:
-            if time.monotonic() - self.answered_s > HEAD_PATIENCE_S:
-                raise UserError(
-                    f"Ray's head, {self.address}, has not answered for {HEAD_PATIENCE_S:g} s "
-                    f"({error}). Once it runs again, and its nodes have come back, {GO_ON}"
-                ) from None
+            head.check()
+            fit.ended.wait(POLL_S)  # join() takes a thread that Ctrl-C interrupts it at for ended
+            on_records(_taken(board))
+        except KeyboardInterrupt:
+            if fit.asked:
+                raise
+            fit.asked = True
+            board.ask_to_stop.remote()
+            on_records([{"notice": "stopping with a checkpoint; Ctrl-C again stops at once"}])
+        except SystemExit:  # so a sweep ends a trial early; its workers' place is wanted
+            board.ask_to_stop.remote()
+            while not fit.ended.wait(POLL_S):
+                _taken(board)  # without which they would wait with their last checkpoint
+            raise
+    on_records(_taken(board))
 
 
 class _Positioned:
@@ -272,7 +225,7 @@ class _Fit(threading.Thread):
 
     def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(daemon=True)
-        self.trainer, self.ended = trainer, threading.Event()
+        self.trainer, self.asked, self.ended = trainer, False, threading.Event()
         self.outcome: Record | None = None
         self.error: BaseException | None = None
 
@@ -295,20 +248,3 @@ def _taken(board: Any) -> list[Record]:
         if "error" in record:  # bad input: no restart will mend it
             raise UserError(record["error"])
     return records
-
-
-def _explained(error: BaseException) -> BaseException:
-    """The user's error behind what Ray raised, or what it raised."""
-    if isinstance(error, ray.train.WorkerGroupError):
-        return UserError(
-            "workers were lost more often than scaling.max_failures allows. "
-            f"{why_lost(error.worker_failures)}. {GO_ON.capitalize()}"
-        )
-    if isinstance(error, ray.train.ControllerError):
-        return UserError(
-            f"the workers could not begin together: {why_none_began(error)}. `python -m "
-            f"raytrain.doctor` looks at what they need; {GO_ON}"
-        )
-    if isinstance(error, RayActorError):
-        return UserError(f"Ray Train's controller was lost; {GO_ON}")
-    return error

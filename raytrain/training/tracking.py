@@ -86,8 +86,7 @@ class Tracker:
         self._tell(lambda: self._client.set_terminated(self.run_id, status))
         if self.parent is not None or self.config.uri is None:
             return
-        self._again_s = 0.0
-        self._thread.submit(self._give_all)
+        self._thread.submit(self._give_all, at_last=True)
         self._thread.shutdown(wait=True)
         if self._is_away:
             lines = sum(len(tracker.metrics.lines) for tracker in self._family)
@@ -112,9 +111,9 @@ class Tracker:
             root = self._family[0]
             root._thread.submit(root._give_all)
 
-    def _give_all(self) -> None:
+    def _give_all(self, at_last: bool = False) -> None:
         """What the run and its children owe. On MLflow's thread."""
-        if time.monotonic() < self._again_s:
+        if time.monotonic() < self._again_s and not at_last:
             return
         try:
             with warnings.catch_warnings():
