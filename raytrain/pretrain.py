@@ -150,7 +150,7 @@ def _ready(
         making.result()
     workers, use_gpu = launch.choose_workers(config.scaling, say)
     make_missing(cards.values(), config.data.root, use_gpu, console)
-    urls = preparation.ready(cards.values(), config.data.root)
+    urls = {name: card.observed_url(config.data.root) for name, card in cards.items()}
     return urls, workers, use_gpu
 
 

@@ -4,7 +4,6 @@ tasks pack what came of the pieces of a shard."""
 import functools
 import gc
 import itertools
-import logging
 import time
 import warnings
 import zlib
@@ -28,7 +27,7 @@ from raytrain.data.augment import AugmentConfig, augmented
 from raytrain.data.features import Features
 from raytrain.data.manifest import FEATURE, Manifest, Shard
 from raytrain.data.shards import LONLAT
-from raytrain.data.spread import users_errors
+from raytrain.data.spread import make_quiet, users_errors
 from raytrain.encoders.frozen import FrozenEncoder, InputConfig
 from raytrain.errors import UserError
 
@@ -150,11 +149,10 @@ def _missing(folder: FeaturesFolder) -> Pieces:
 
 def _encoded(features: Features, pieces: Pieces, pool: Pool) -> Generator[Any, None, None]:
     """References to blocks of one row, the features of a piece, in the order of the pieces."""
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
     numbers = [{SHARD: number} for number in range(len(pieces.shards))]
     dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers))
     context = dataset.context
-    context.enable_progress_bars, context.raise_original_map_exception = False, True
+    make_quiet(context)
     context.target_max_block_size = 1  # a piece is one row and one block
     context.execution_options.preserve_order = True
     actors = min(pool.size(), sum(map(pieces.count, pieces.shards)))

@@ -124,8 +124,9 @@ def write_embeddings(
 def _dataset(work: Work, done: set[str]) -> ray.data.Dataset:
     """A row for every part that is not done, which reports it: first read, then embedded. Between
     the two a part is one row and one block, so that Ray may deal parts out and cannot cut them."""
-    spread.make_quiet()
-    ray.data.DataContext.get_current().target_max_block_size = 1
+    context = ray.data.DataContext.get_current()
+    spread.make_quiet(context)
+    context.target_max_block_size = 1
     sources = [{"source": number} for number in range(len(work.places.sources))]
     read = functools.partial(_read, work=work, done=done)
     return (

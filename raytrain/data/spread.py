@@ -20,7 +20,7 @@ def spread(work: Callable[[int], int], numbers: Sequence[int]) -> Iterator[int]:
     UserError of a task is raised here as it is."""
     if not numbers:
         return
-    make_quiet()
+    make_quiet(ray.data.DataContext.get_current())
     items = [{"number": number} for number in numbers]
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     done = dataset.map_batches(_call, fn_kwargs={"work": work}, batch_size=1, num_cpus=CPUS)
@@ -32,9 +32,8 @@ def _call(batch: dict[str, NDArray[np.int64]], work: Callable[[int], int]) -> di
     return {"done": [work(int(number)) for number in batch["number"]]}
 
 
-def make_quiet() -> None:
+def make_quiet(context: ray.data.DataContext) -> None:
     """Let Ray Data show no progress of its own, and raise what was raised."""
-    context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.raise_original_map_exception = False, True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
 
