@@ -124,20 +124,16 @@ def write_embeddings(
 def _dataset(work: Work, done: set[str]) -> ray.data.Dataset:
     """A row for every part that is not done, which reports it: first read, then embedded. Between
     the two a part is one row and one block, so that Ray may deal parts out and cannot cut them."""
-    context = ray.data.DataContext.get_current()
-    spread.make_quiet(context)
-    context.target_max_block_size = 1
-    sources = [{"source": number} for number in range(len(work.places.sources))]
+    numbers = [{"source": number} for number in range(len(work.places.sources))]
+    sources = ray.data.from_items(numbers, override_num_blocks=len(numbers))
+    spread.make_quiet(sources.context)
+    sources.context.target_max_block_size = 1
     read = functools.partial(_read, work=work, done=done)
-    return (
-        ray.data.from_items(sources, override_num_blocks=len(sources))
-        .map_batches(read, batch_size=1, num_cpus=READ_CPUS)
-        .map_batches(
-            functools.partial(_embed, work=work),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=EMBED_CPUS,
-        )
+    return sources.map_batches(read, batch_size=1, num_cpus=READ_CPUS).map_batches(
+        functools.partial(_embed, work=work),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=EMBED_CPUS,
     )
 
 
