@@ -10,21 +10,20 @@ Data spreads the work over a cluster. What was interrupted goes on with the same
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from raytrain import storage
-from raytrain.bulk.features import Featured, Pool, open_features, write_features
-from raytrain.bulk.features_folder import FeaturesFolder
+from raytrain.bulk.features import Pool, open_features
+from raytrain.bulk.missing import said, with_progress
 from raytrain.bulk.write import listed
 from raytrain.data import preparation
-from raytrain.data.cards import MINI, Card, datasets_dir, load_card
-from raytrain.data.features import Features, configured, features_of, features_of_card, problem
-from raytrain.data.manifest import FEATURE, MANIFEST
+from raytrain.data.cards import MINI, datasets_dir, load_card
+from raytrain.data.features import Features, configured, features_of
+from raytrain.data.manifest import MANIFEST
 from raytrain.encoders.frozen import AUTO, FrozenConfig
 from raytrain.errors import UserError
 from raytrain.settings import apply_overrides, to_dict
@@ -109,43 +108,6 @@ def _is_card(what: str) -> bool:
     if what.endswith((".yaml", ".yml")) or (datasets_dir() / f"{what}.yaml").is_file():
         return True
     return "/" not in what and storage.size(storage.join(what, MANIFEST)) is None
-
-
-def make_missing(cards: Iterable[Card], root: str, gpu: bool, console: Console) -> None:
-    """Make the features that runs on the cards read and that are not there, by Ray, which must run.
-    Raises UserError, too where others are there."""
-    for card in cards:
-        if card.features and problem(card, root):
-            features = features_of_card(card, root)
-            console.print(
-                f"making features of {card.name} by {features.encoder.kind}, once: "
-                f"{escape(features.output)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            made = with_progress(open_features(features), Pool(gpu=gpu), console)
-            console.print(said(made), highlight=False)
-
-
-def with_progress(folder: FeaturesFolder, pool: Pool, console: Console) -> Featured:
-    """Make what the folder lacks, with a bar."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        total = sum(shard.samples for shard in folder.features.manifest.shards)
-        bar = progress.add_task("", total=total)
-        return write_features(folder, pool, lambda rows: progress.update(bar, completed=rows))
-
-
-def said(made: Featured) -> str:
-    """What came of it, in words."""
-    field = made.manifest.field(FEATURE)
-    rows = sum(shard.samples for shard in made.manifest.shards)
-    megabytes = sum(shard.bytes for shard in made.manifest.shards) / 1e6
-    new = rows - made.before
-    there = f", {made.before:,} of them there before" if made.before else ""
-    pace = f" in {made.seconds:.1f} s ({new / made.seconds:,.1f} rows/s)" if new else ""
-    return f"{rows:,} features {[*field.shape]} float16, {megabytes:,.1f} MB{there}{pace}"
 
 
 if __name__ == "__main__":

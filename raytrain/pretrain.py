@@ -137,7 +137,6 @@ def _ready(
     the number of workers, and whether they have GPUs."""
     from raytrain.data import preparation
     from raytrain.data.cards import MINI
-    from raytrain.featurize import make_missing
     from raytrain.training import launch
 
     with ThreadPoolExecutor(1) as background:  # first-time shards are made while Ray starts
@@ -149,7 +148,10 @@ def _ready(
         say = console.print if launch.connect(config.scaling) else None
         making.result()
     workers, use_gpu = launch.choose_workers(config.scaling, say)
-    make_missing(cards.values(), config.data.root, use_gpu, console)
+    if any(card.features for card in cards.values()):
+        from raytrain.bulk.missing import make_missing
+
+        make_missing(cards.values(), config.data.root, use_gpu, console)
     urls = {name: card.observed_url(config.data.root) for name, card in cards.items()}
     return urls, workers, use_gpu
 

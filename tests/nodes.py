@@ -24,7 +24,7 @@ PATIENCE_S = 400  # for one job, on a machine that has other things to do
 class Cluster:
     """A head and the nodes that are added to it, with a home and a token of their own."""
 
-    def __init__(self, folder: Path, cpus: int = 2) -> None:
+    def __init__(self, folder: Path, cpus: int = 2, **environment: str) -> None:
         self.folder, self.token = folder, secrets.token_hex(32)
         self.gcs, ui = free_port(), free_port()
         self.address = f"http://127.0.0.2:{ui}"
@@ -40,10 +40,12 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+            **environment,
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
         at = [f"--port={self.gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
-        self._start("--head", f"--num-cpus={cpus}", *at)
+        self.head = ("--head", f"--num-cpus={cpus}", *at)
+        self._start(*self.head)
 
     def add(self, cpus: int = 2) -> "subprocess.Popen[bytes]":
         """Have another node, as an autoscaler would start it."""
@@ -82,6 +84,22 @@ class Cluster:
         """A node is gone at once, with all that ran on it, as when its machine loses power."""
         self._kill([node])
 
+    def suspend(self, node: "subprocess.Popen[bytes]", title: str = "") -> list[psutil.Process]:
+        """All that runs on a node, or the processes of this title, stand still, until each of those
+        that are returned is resumed. A node answers nobody then, as one that is cut off."""
+        family = [p for p in self._family([node]) if title in " ".join(p.cmdline())]
+        for process in family:
+            process.suspend()
+        return family
+
+    def restart_head(self) -> None:
+        """The head is gone at once, with all that it knew, and another comes in its place; nodes of
+        the first end by themselves, and are started again by who started them."""
+        self._kill(self.nodes)
+        self.nodes.clear()
+        self._start(*self.head)
+        self.wait_until_ready()
+
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -108,9 +126,13 @@ class Cluster:
         """End every process by its id; `ray stop` would end those of other clusters too."""
         self._kill(self.nodes)
 
-    def _kill(self, nodes: "list[subprocess.Popen[bytes]]") -> None:
+    def _family(self, nodes: "list[subprocess.Popen[bytes]]") -> list[psutil.Process]:
+        """All processes of nodes."""
         family = [psutil.Process(node.pid) for node in nodes if node.poll() is None]
-        family += [child for node in family for child in node.children(recursive=True)]
+        return family + [child for node in family for child in node.children(recursive=True)]
+
+    def _kill(self, nodes: "list[subprocess.Popen[bytes]]") -> None:
+        family = self._family(nodes)
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

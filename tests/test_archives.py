@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from layouts import encoded, picture, tiff, tile, turned
 from rasterio.transform import from_origin
+from tiny_models import NAME, save_bert, save_timm
 
-from raytrain import geo, prepare, pretrain
+from raytrain import featurize, geo, prepare, pretrain
 from raytrain.data import codecs
 from raytrain.data.manifest import Manifest
 from raytrain.data.shards import read_shard
@@ -20,10 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 ROWS = 300
 BANDS = [*range(1, 11), 0, 11, 12]
 CNN = "tower: {kind: cnn, patch_px: 4, width: 8, stages: 1}\n"
+IMAGES = f"{{kind: timm, name: {NAME}, channels: [3, 2, 1], image_px: 32, weights: FOLDER/timm}}"
+TEXTS = "{kind: sentence, model: FOLDER/bert}"
 CARDS = {
-    "s2": f"source: {{kind: tiles, index: s2/index.csv, files: s2/*.tar, bands: {BANDS}}}\n{CNN}",
+    "s2": f"source: {{kind: tiles, index: s2/index.csv, files: s2/*.tar, bands: {BANDS}}}\n"
+    f"features: {IMAGES}\n",
     "mp16": "source: {kind: photos, index: mp16.csv, files: images, size_px: 16}\n" + CNN,
-    "wikipedia": "source: {kind: text, file: wikipedia.csv, title: title}\nfield: text\n",
+    "wikipedia": "source: {kind: text, file: wikipedia.csv, title: title}\nfield: text\n"
+    f"features: {TEXTS}\n",
     "web": "source: {kind: webdataset, files: web.tar, member: npy}\n",
     "climate": "source: {kind: points, grids: [{file: grid.tif}], table: climate.csv}\n",
 }
@@ -125,7 +130,9 @@ def test_published_archives_become_a_run(
     wanted = {name: make(tmp_path) for name, make in makers.items()}
     cards = {name: str(tmp_path / f"{name}.yaml") for name in CARDS}
     for name, text in CARDS.items():
-        Path(cards[name]).write_text(text)
+        Path(cards[name]).write_text(text.replace("FOLDER", str(tmp_path)))
+    save_timm(tmp_path / "timm")
+    save_bert(tmp_path / "bert")
     root = str(tmp_path / "root")
     assert prepare.main([*cards.values(), "--root", root]) == 0, capsys.readouterr().out
     for name, faults in wanted.items():
@@ -148,10 +155,21 @@ def test_published_archives_become_a_run(
     assert not skipped
     assert columns["observation"].shape[1:] == (3, 16, 16)
 
+    modalities = [cards[name] for name in ("s2", "mp16", "wikipedia")]
+    frozen = [cards["s2"], cards["wikipedia"]]
+    assert featurize.main([*frozen, "--root", root]) == 0, capsys.readouterr().out
+    for name, dim in (("s2", 96), ("wikipedia", 16)):  # of the tiny models
+        features = Manifest.load(f"{root}/{name}-features")
+        raw = Manifest.load(f"{root}/{name}")
+        assert [s.samples for s in features.shards] == [s.samples for s in raw.shards]
+        assert features.field("feature").shape == (dim,)
+
     arguments = tiny_world.arguments(
-        "archives", f"data.root={root}", f"data.modalities={cards['s2']},{cards['mp16']}"
+        "archives", f"data.root={root}", f"data.modalities={','.join(modalities)}"
     )
+    capsys.readouterr()
     assert pretrain.main(arguments) == 0, capsys.readouterr().out
+    assert "making features" not in capsys.readouterr().out
     losses = [step["loss"] for step in tiny_world.metrics("archives").values() if "loss" in step]
     assert len(losses) == 6
     assert np.isfinite(losses).all()

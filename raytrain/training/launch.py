@@ -32,6 +32,9 @@ SETTINGS = {
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a job's own env_vars may name what is passed on here
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages: fewer page faults
 }
+# After a loss Ray Train asks for as many workers as there were, for up to 20 s: until its view of the
+# cluster is renewed. By default each such try takes a minute.
+ELASTIC_SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor more to start, and nobody preempts
     "RAY_idle_worker_killing_time_threshold_ms": "600000",  # a read process takes seconds to start
@@ -173,6 +176,8 @@ def launch(job: Job, use_gpu: bool, on_records: Callable[[list[Record]], None]) 
 
 def _trainer(job: Job, use_gpu: bool, board: Any) -> TorchTrainer:
     scaling = job.config.scaling
+    for name, value in ELASTIC_SETTINGS.items() if scaling.min_workers else ():
+        os.environ.setdefault(name, value)
     return TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "board": board},

@@ -55,7 +55,8 @@ class Tracker:
         self.run_id: str | None = None
         self._client: Any = None
         self._monitor: Any = None
-        self._given = 0  # lines of metrics that MLflow has
+        self._given = 0  # lines of metrics that MLflow was given
+        self._there: dict[str, int] = {}  # the last step of what it had from earlier starts
         self._owed = deque[Callable[[], Any]]()  # what it lacks besides, in order
         self.parent = parent
         self._is_away, self._again_s = False, 0.0  # when it is tried again
@@ -149,7 +150,8 @@ class Tracker:
             self._owed.popleft()
 
     def _give_lines(self) -> None:
-        """As many as it takes at once. It passes over what it has: equal figures of equal times."""
+        """As many as it takes at once, without what it has from earlier starts. Of a batch that is
+        given once more it passes over what it has: equal figures of equal times."""
         from mlflow.entities import Metric
 
         batch: list[Metric] = []
@@ -159,9 +161,11 @@ class Tracker:
             step, now = record.pop("step"), self.metrics.times_ms[given]
             if len(batch) + len(record) > MOST and batch:
                 break
-            batch += [Metric(_key(k), v, now, step) for k, v in record.items()]
+            new = {k: v for k, v in record.items() if step > self._there.get(_key(k), -1)}
+            batch += [Metric(_key(k), v, now, step) for k, v in new.items()]
             given += 1
-        self._client.log_batch(self.run_id, metrics=batch)
+        if batch:
+            self._client.log_batch(self.run_id, metrics=batch)
         self._given = given
 
     def _start(self) -> None:
@@ -174,20 +178,11 @@ class Tracker:
         else:
             self.run_id = json.loads(storage.read(f"{self.run_url}/{RUN_FILE}"))["run_id"]
             client.update_run(self.run_id, status="RUNNING")
-            self._given = self._lines_in(client.get_run(self.run_id))
+            there = client.get_run(self.run_id).data._metric_objs
+            self._there = {metric.key: metric.step for metric in there}
         self._client = client
         if self.parent is None:
             self._start_monitor()
-
-    def _lines_in(self, run: Any) -> int:
-        """How many of the lines a run in MLflow has; they came one after another."""
-        last = {metric.key: metric.step for metric in run.data._metric_objs}
-        for number, line in enumerate(self.metrics.lines):
-            record = json.loads(line)
-            step = record.pop("step")
-            if any(step > last.get(_key(name), -1) for name in record):
-                return number
-        return len(self.metrics.lines)
 
     def _new_run(self, client: Any) -> str:
         """A run, with its settings."""

@@ -44,3 +44,20 @@ def test_a_driver_that_is_killed_while_mlflow_makes_its_tables_spoils_nothing(
         assert database.execute("select name, status from runs").fetchall() == [("run", "FINISHED")]
         logged = database.execute("select step, value from metrics where key = 'loss'")
         assert logged.fetchall() == steps
+
+
+def test_a_step_that_mlflow_has_and_the_file_lacks_is_not_logged_twice(tmp_path: Path) -> None:
+    """So a driver leaves them that is killed between two writes of the file."""
+    uri, run = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "run"
+    for first, kept in ((1, 2), (3, 5)):
+        tracker = Tracker(TrackingConfig(uri=uri), str(run), "run", {})
+        for step in range(first, first + 3):
+            tracker.log({"step": step, "loss": 1.0 / step})
+        tracker.finish("FINISHED")
+        file = run / "metrics.jsonl"
+        lines = file.read_text().splitlines(keepends=True)
+        assert len(lines) == first + 2
+        file.write_text("".join(lines[:kept]))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        logged = database.execute("select step from metrics where key = 'loss' order by step")
+        assert [step for (step,) in logged] == [1, 2, 3, 4, 5]
