@@ -32,8 +32,8 @@ SETTINGS = {
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a job's own env_vars may name what is passed on here
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages: fewer page faults
 }
-# After a loss Ray Train asks for as many workers as there were, for up to 20 s: until its view of the
-# cluster is renewed. By default each such try takes a minute.
+# After a loss Ray Train asks for as many workers as there were, until its view of the cluster is
+# renewed, every 20 s. By default each such try takes a minute.
 ELASTIC_SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor more to start, and nobody preempts
