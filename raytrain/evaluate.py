@@ -38,7 +38,8 @@ class EvaluateConfig:
     come from: earth-mini (embedded), earth (`python -m raytrain.prepare tasks`), or an .npz file;
     `tables` a folder for those that are tables. `holdouts` are degrees of blocks, `random` or
     `continent`, the first of them with the first of `probes` the headline. `budgets` are labels to
-    train a probe on, null is all. `skip` leaves out baselines, which the page then says.
+    train a probe on, null is all. Splits are those of `seeds` seeds, from `first_seed` on: others
+    than a recipe was chosen by. `skip` leaves out baselines, which the page then says.
     """
 
     encoders: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class EvaluateConfig:
     probes: tuple[Literal["ridge", "logistic", "knn", "mlp"], ...] = ("ridge",)
     budgets: tuple[int | None, ...] = (None, 300)
     seeds: int = 5
+    first_seed: int = 0
     skip: tuple[str, ...] = ()
     output: str = field(
         default_factory=lambda: f"evaluations/{datetime.datetime.now():%Y%m%d-%H%M%S}"
@@ -131,6 +133,7 @@ def evaluate(
         probe_names=config.probes,
         budgets=config.budgets,
         seeds=config.seeds,
+        first_seed=config.first_seed,
         leaks={name: tasks for name, tasks in leaks.items() if tasks},
         each=each_here_or_on_cluster(console, over_ray),
     )

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,8 @@ CONFIG, WEIGHTS = "config.json", "location_encoder.safetensors"
 CHECKPOINT = "checkpoint_"  # what the folders of a run's checkpoints begin with
 HF_WEIGHTS = "model.safetensors"  # as Hugging Face names them
 METADATA = "raytrain"  # the key of a file's settings in its metadata
+EARTH = "earth"  # the encoder that comes with raytrain, as `raytrain.export` wrote it
+SHIPPED = Path(__file__).parents[1] / "weights" / EARTH
 
 
 class PlaceEncoder:
@@ -75,7 +78,8 @@ def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
     """The encoder of a run (its newest checkpoint), of one checkpoint, of a .safetensors file or
     folder that `python -m raytrain.export` wrote, or of a SatCLIP .ckpt, by path or URL.
 
-    "geoclip" is the published GeoCLIP instead (a run in a folder of that name is "./geoclip").
+    "earth" is the encoder that comes with raytrain, "geoclip" the published GeoCLIP (a run in a
+    folder of such a name is "./earth").
     Raises WeightsError or SettingsError, with what is missing or does not fit; WheelError where
     GeoCLIP cannot be fetched.
     """
@@ -85,7 +89,7 @@ def load(url: str | PathLike[str], device: str = "cpu") -> PlaceEncoder:
     elif url.endswith(".ckpt"):
         encoder, config = load_satclip(url)
     else:
-        stored = _read(url)
+        stored = _read(str(SHIPPED) if url == EARTH else url)
         encoder, config = _untrained(stored), stored.config
         load_exactly(encoder, stored.weights, stored.weights_url)
     return PlaceEncoder(encoder.to(device), config)

@@ -106,7 +106,7 @@ def _table(table: Scores, compared: Sequence[str]) -> Record:
     return {
         "split": table.settings["split"],
         "probe": table.settings["probe"],
-        "seeds": list(range(table.values.shape[-1])),
+        "seeds": table.settings["seeds"],
         "budgets": budgets,
         "short": {named(budget): table.short_of(budget) for budget in table.budgets},
         "counts": {n: round(float(table.labels[:, b].mean())) for b, n in enumerate(budgets)},

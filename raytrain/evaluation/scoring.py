@@ -55,20 +55,23 @@ def score(
     probe_names: Sequence[str] = ("ridge",),
     budgets: Sequence[Budget] = (None, 300),
     seeds: int = 5,
+    first_seed: int = 0,
     leaks: Mapping[str, Collection[str]] | None = None,
     each: Each = map,
 ) -> tuple[Scores, ...]:
     """Score encoders by probes, and label baselines, on the same held-out places: one table for
-    each of `holdouts` (see splits.split) and each probe, the first of them the headline.
+    each of `holdouts` (see splits.split) and each probe, the first of them the headline. Splits are
+    those of `seeds` seeds, from `first_seed` on.
 
     `leaks` names, by row, the tasks whose labels its pretraining saw. Raises TaskError for a task
     that cannot be split or a broken encoder.
     """
+    split_seeds = range(first_seed, first_seed + seeds)
     plans = {
         (task.name, holdout): [
             splits.split(task, holdout=holdout, seed=seed, budget=budget)
             for budget in budgets
-            for seed in range(seeds)
+            for seed in split_seeds
         ]
         for task in tasks
         for holdout in holdouts
@@ -85,7 +88,7 @@ def score(
     for number, (holdout, probe) in enumerate(tables):
         mine = [outcome[number * parts : (number + 1) * parts] for outcome in outcomes]
         splits_of = {task: plans[task.name, holdout] for task in tasks}
-        settings = _settings(tasks, holdout, probe, budgets, seeds)
+        settings = _settings(tasks, holdout, probe, budgets, split_seeds)
         made.append(_gathered(rows, splits_of, mine, budgets, leaks or {}, settings))
     return tuple(made)
 
@@ -168,14 +171,18 @@ def _largest(budgets: Sequence[Budget]) -> int:
 
 
 def _settings(
-    tasks: Sequence[Task], holdout: Holdout, probe: str, budgets: Sequence[Budget], seeds: int
+    tasks: Sequence[Task],
+    holdout: Holdout,
+    probe: str,
+    budgets: Sequence[Budget],
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """What somebody needs to repeat the table."""
     inner = f"chosen on {splits.INNER_FOLDS} inner folds of blocks"
     return {
         "split": splits.describe(holdout),
         "test_share": None if holdout == "continent" else splits.TEST_SHARE,
-        "seeds": list(range(seeds)),
+        "seeds": list(seeds),
         "budgets": [named(budget) for budget in budgets],
         "tasks": {t.name: {"labels": len(t.y), "metric": t.metric} for t in tasks},
         "features": "standardised on the training rows",

@@ -11,6 +11,8 @@ from cluster.hosts import ROOT, Host
 
 FOLDER = "~/raytrain"  # the user's checkout
 SECTION = (ROOT / "README.md").read_text().partition("## On a cluster")[2].partition("\n## ")[0]
+# Ray starts as many processes for a job as a node has CPUs, in advance; here all share a machine.
+PATIENT = "    export RAY_prestart_worker_first_driver=0\n"
 TIMES: list[tuple[str, float]] = []  # what was done on clusters, and the seconds that it took
 
 
@@ -27,7 +29,7 @@ def for_these_hosts(text: str, wheel: str) -> str:
     changes = {
         # What is to be installed: this checkout, and all else is there already.
         "git+https://github.com/raytrain/raytrain@main": f"file://{wheel}",
-        "    END\n": f"{exports}    export UV_OFFLINE=1\n    END\n",
+        "    END\n": f"{exports}    export UV_OFFLINE=1\n{PATIENT}    END\n",
         # These hosts have no addresses but those of their own network.
         "  type: aws\n": "  type: aws\n  use_internal_ips: true\n",
     }

@@ -6,6 +6,7 @@ import pytest
 from raytrain.evaluation.baselines import unit_xyz
 from raytrain.evaluation.probes import Encoder
 from raytrain.evaluation.roster import Row, label_rows
+from raytrain.evaluation.scores import Scores
 from raytrain.evaluation.scoring import score
 from raytrain.evaluation.tasks import Task
 from raytrain.geo import Array
@@ -43,6 +44,16 @@ def test_table_is_text_and_json(height: Task) -> None:
     cell = saved["scores"]["xyz"]["300 labels"]["height"]
     assert len(cell["seeds"]) == len(cell["penalties"]) == 2
     assert saved["settings"]["split"] == "random places"
+
+
+def test_fresh_splits_are_those_of_later_seeds(height: Task) -> None:
+    def scored(seeds: int, first_seed: int) -> Scores:
+        made = score(rows(xyz=unit_xyz), [height], seeds=seeds, first_seed=first_seed)
+        return made[0]
+
+    whole, fresh = scored(3, 0), scored(2, 1)
+    assert fresh.settings["seeds"] == [1, 2]
+    assert fresh.of("xyz", 300, "height").tolist() == whole.of("xyz", 300, "height")[1:].tolist()
 
 
 def test_continents_are_said_to_be_held_out(height: Task) -> None:
