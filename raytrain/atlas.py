@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m raytrain.atlas", description=(__doc__ or "").partition("\n\n")[0]
     )
-    parser.add_argument("encoder", help="a run, a checkpoint, geoclip, or module:function")
+    parser.add_argument("encoder", help="a run, a checkpoint, earth, geoclip, or module:function")
     parser.add_argument("--output", help="folder or URL (default: atlas/ENCODER's name)")
     parser.add_argument(
         "--at",

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m raytrain.embed", description=(__doc__ or "").partition("\n\n")[0]
     )
-    parser.add_argument("encoder", help="a run, a checkpoint, geoclip, or module:function")
+    parser.add_argument("encoder", help="a run, a checkpoint, earth, geoclip, or module:function")
     parser.add_argument("--input", metavar="PLACES", help="CSV or Parquet: file, folder, pattern")
     parser.add_argument("--grid", type=float, metavar="DEGREES", help="cells of a global grid")
     parser.add_argument("--output", required=True, help="folder for Parquet, or a grid's .nc file")

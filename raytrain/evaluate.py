@@ -4,8 +4,8 @@ python -m raytrain.evaluate runs/mine                    seven tasks of earth-mi
 python -m raytrain.evaluate runs/* geoclip root=earth    the tasks of earth, 8,000 labels each
 python -m raytrain.evaluate my_module:encode holdouts=10,random,continent probes=ridge,mlp
 
-An ENCODER is a run or a checkpoint (path or URL), `geoclip`, `untrained`, or `module:function`
-(lon [n], lat [n] in degrees -> embedding [n, d]).
+An ENCODER is a run or a checkpoint (path or URL), `earth`, `geoclip`, `untrained`, or
+`module:function` (lon [n], lat [n] in degrees -> embedding [n, d]).
 """
 
 import argparse
