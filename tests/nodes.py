@@ -92,14 +92,6 @@ class Cluster:
             process.suspend()
         return family
 
-    def restart_head(self) -> None:
-        """The head is gone at once, with all that it knew, and another comes in its place; nodes of
-        the first end by themselves, and are started again by who started them."""
-        self._kill(self.nodes)
-        self.nodes.clear()
-        self._start(*self.head)
-        self.wait_until_ready()
-
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while True:
