@@ -24,7 +24,7 @@ PATIENCE_S = 400  # for one job, on a machine that has other things to do
 class Cluster:
     """A head and the nodes that are added to it, with a home and a token of their own."""
 
-    def __init__(self, folder: Path, cpus: int = 2, **environment: str) -> None:
+    def __init__(self, folder: Path, cpus: int = 2) -> None:
         self.folder, self.token = folder, secrets.token_hex(32)
         self.gcs, ui = free_port(), free_port()
         self.address = f"http://127.0.0.2:{ui}"
@@ -40,12 +40,10 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
-            **environment,
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
         at = [f"--port={self.gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
-        self.head = ("--head", f"--num-cpus={cpus}", *at)
-        self._start(*self.head)
+        self._start("--head", f"--num-cpus={cpus}", *at)
 
     def add(self, cpus: int = 2) -> "subprocess.Popen[bytes]":
         """Have another node, as an autoscaler would start it."""
@@ -84,9 +82,8 @@ class Cluster:
         """A node is gone at once, with all that ran on it, as when its machine loses power."""
         self._kill([node])
 
-    def suspend(self, node: "subprocess.Popen[bytes]", title: str = "") -> list[psutil.Process]:
-        """All that runs on a node, or the processes of this title, stand still, until each of those
-        that are returned is resumed. A node answers nobody then, as one that is cut off."""
+    def suspend(self, node: "subprocess.Popen[bytes]", title: str) -> list[psutil.Process]:
+        """A node's processes of this title stand still, until each, as returned, is resumed."""
         family = [p for p in self._family([node]) if title in " ".join(p.cmdline())]
         for process in family:
             process.suspend()
