@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 ROWS = 300
 BANDS = [*range(1, 11), 0, 11, 12]
 CNN = "tower: {kind: cnn, patch_px: 4, width: 8, stages: 1}\n"
-IMAGES = f"{{kind: timm, name: {NAME}, channels: [3, 2, 1], image_px: 32, weights: FOLDER/timm}}"
+WEIGHTS = "timm.safetensors"
+IMAGES = (
+    f"{{kind: timm, name: {NAME}, channels: [3, 2, 1], image_px: 32, weights: FOLDER/{WEIGHTS}}}"
+)
 TEXTS = "{kind: sentence, model: FOLDER/bert}"
 CARDS = {
     "s2": f"source: {{kind: tiles, index: s2/index.csv, files: s2/*.tar, bands: {BANDS}}}\n"
@@ -131,7 +134,7 @@ def test_published_archives_become_a_run(
     cards = {name: str(tmp_path / f"{name}.yaml") for name in CARDS}
     for name, text in CARDS.items():
         Path(cards[name]).write_text(text.replace("FOLDER", str(tmp_path)))
-    save_timm(tmp_path / "timm")
+    save_timm(tmp_path / WEIGHTS)
     save_bert(tmp_path / "bert")
     root = str(tmp_path / "root")
     assert prepare.main([*cards.values(), "--root", root]) == 0, capsys.readouterr().out

@@ -41,7 +41,6 @@ def facts(tmp_path: Path, local_ray: None) -> Facts:
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_machine_that_is_fit(tiny_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
     mlflow = f"tracking.uri=sqlite:///{tiny_world.folder}/mlflow.db"
     two = [*tiny_world.arguments("a", mlflow, "scaling.workers=2"), "--deep"]
     status, lines = examined(capsys, two)
@@ -59,7 +58,6 @@ def test_a_machine_that_is_fit(tiny_world: Any, capsys: pytest.CaptureFixture[st
     assert not list(Path(tiny_world.storage).iterdir())
     assert not Path(tiny_world.folder, "mlflow.db").exists()  # nothing is left behind
     assert lines[-1].startswith("fit to train: ")
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow
