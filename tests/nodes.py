@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine: nodes with a loopback address each, that come and go."""
+"""A real Ray cluster on this machine: nodes with an address each, that come and go."""
 
 import contextlib
 import json
@@ -9,25 +9,43 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from raytrain.training import checkpoint
+from raytrain.training.checkpoint import Checkpoint, CheckpointError
+
 RAY = str(Path(sys.executable).with_name("ray"))
-PATIENCE_S = 400  # for one job, on a machine that has other things to do
+PATIENCE_S = 900  # for one job, on a machine that has other things to do
+FOREVER = ("sh", "-c", 'while true; do "$@"; sleep 1; done', "sh")
+
+Place = tuple[str, Sequence[str]]  # an address, and what runs a command where that is
+
+
+def loopback(number: int) -> Place:
+    return f"127.0.0.{number}", ()
 
 
 class Cluster:
-    """A head and the nodes that are added to it, with a home and a token of their own."""
+    """A head and the nodes that are added to it, with a home and a token of their own, each at the
+    `place` of its number: they count from 2, which is the head."""
 
-    def __init__(self, folder: Path, cpus: int = 2) -> None:
-        self.folder, self.token = folder, secrets.token_hex(32)
+    def __init__(
+        self,
+        folder: Path,
+        cpus: int = 2,
+        place: Callable[[int], Place] = loopback,
+        **environment: str,
+    ) -> None:
+        self.folder, self.token, self.place = folder, secrets.token_hex(32), place
         self.gcs, ui = free_port(), free_port()
-        self.address = f"http://127.0.0.2:{ui}"
+        self.ip, self.at_head = place(2)
+        self.address = f"http://{self.ip}:{ui}"
         (folder / "home" / ".ray").mkdir(parents=True)
         (folder / "home" / ".ray" / "auth_token").write_text(self.token)
         outside = ("AWS_", "MLFLOW_", "PYTHONPATH", "RAY_", "RAYTRAIN_")
@@ -40,54 +58,58 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+            **environment,
         }
-        self.nodes: list[subprocess.Popen[bytes]] = []
-        at = [f"--port={self.gcs}", "--dashboard-host=127.0.0.2", f"--dashboard-port={ui}"]
-        self._start("--head", f"--num-cpus={cpus}", *at)
+        at = [f"--port={self.gcs}", f"--dashboard-host={self.ip}", f"--dashboard-port={ui}"]
+        self.head = ("--head", f"--num-cpus={cpus}", *at)
+        self.nodes = [self._start(2, self.at_head, *self.head)]
 
-    def add(self, cpus: int = 2) -> "subprocess.Popen[bytes]":
-        """Have another node, as an autoscaler would start it."""
-        return self._start(f"--address=127.0.0.2:{self.gcs}", f"--num-cpus={cpus}")
+    def add(self, cpus: int = 2, within: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+        """Have another node, as an autoscaler would start it, or as `within` does."""
+        number = 2 + len(self.nodes)
+        options = (f"--address={self.ip}:{self.gcs}", f"--num-cpus={cpus}")
+        node = self._start(number, [*self.place(number)[1], *within], *options)
+        self.nodes.append(node)
+        return node
 
-    def _start(self, *options: str) -> "subprocess.Popen[bytes]":
-        number = str(2 + len(self.nodes))
+    def _start(
+        self, number: int, within: Sequence[str], *options: str
+    ) -> "subprocess.Popen[bytes]":
         common = [
-            "--block", f"--node-ip-address=127.0.0.{number}", "--num-gpus=0",
+            "--block", f"--node-ip-address={self.place(number)[0]}", "--num-gpus=0",
             f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0",
             "--max-worker-port=0", f"--object-store-memory={100 * 2**20}",
-            f"--temp-dir={self.folder / number}",
+            f"--temp-dir={self.folder / str(number)}",
         ]  # fmt: skip
-        with open(self.folder / f"{number}.log", "wb") as log:
-            node = subprocess.Popen(
-                [RAY, "start", *options, *common],
+        with open(self.folder / f"{number}.log", "ab") as log:
+            return subprocess.Popen(
+                [*within, RAY, "start", *options, *common],
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.nodes.append(node)
-        return node
+
+    def restart_head(self) -> None:
+        """The head is gone at once, with all that it knew, and another comes in its place."""
+        self._kill(self.nodes[:1])
+        self.nodes[0] = self._start(2, self.at_head, *self.head)
+        self.wait_until_ready()
 
     def drain(self, node: "subprocess.Popen[bytes]", seconds: int) -> None:
         """Tell Ray that a node will be taken away, as a cloud does of a spot instance."""
-        address = f"127.0.0.{2 + self.nodes.index(node)}"
+        address = self.place(2 + self.nodes.index(node))[0]
         found = self.get("/api/v0/nodes", self.token)["data"]["result"]["result"]
         (number,) = [n["node_id"] for n in found if n["node_ip"] == address]
         notice = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot instance goes"]
         deadline = f"--deadline-remaining-seconds={seconds}"
-        command = [RAY, "drain-node", f"--address=127.0.0.2:{self.gcs}", f"--node-id={number}"]
-        subprocess.run([*command, *notice, deadline], env=self.environment, check=True)
+        command = [RAY, "drain-node", f"--address={self.ip}:{self.gcs}", f"--node-id={number}"]
+        command = [*self.at_head, *command, *notice, deadline]
+        subprocess.run(command, env=self.environment, check=True)
 
     def lose(self, node: "subprocess.Popen[bytes]") -> None:
         """A node is gone at once, with all that ran on it, as when its machine loses power."""
         self._kill([node])
-
-    def suspend(self, node: "subprocess.Popen[bytes]", title: str) -> list[psutil.Process]:
-        """A node's processes of this title stand still, until each, as returned, is resumed."""
-        family = [p for p in self._family([node]) if title in " ".join(p.cmdline())]
-        for process in family:
-            process.suspend()
-        return family
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -95,7 +117,7 @@ class Cluster:
             try:
                 if self.get("/api/v0/nodes", self.token)["data"]["result"]["result"]:
                     return
-            except (OSError, ValueError):
+            except (subprocess.CalledProcessError, ValueError):
                 if time.monotonic() > deadline or self.nodes[0].poll() is not None:
                     log = (self.folder / "2.log").read_text()
                     pytest.fail(f"the head did not start:\n{log}")
@@ -131,10 +153,12 @@ class Cluster:
 
     def get(self, path: str, token: str | None) -> Any:
         """What the head answers to a request with the token, or without one."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(f"{self.address}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        header = ["-H", f"Authorization: Bearer {token}"] if token else []
+        curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", *header]
+        answer = subprocess.run(
+            [*self.at_head, *curl, f"{self.address}{path}"], check=True, capture_output=True
+        )
+        return json.loads(answer.stdout)
 
     def nodes_of_tasks(self, function: str) -> set[str]:
         """The nodes that tasks of a function ran on."""
@@ -150,8 +174,9 @@ class Cluster:
         hear: Callable[[str], object] = lambda line: None,
     ) -> tuple[int, str]:
         """`ray job submit` from a folder: exit status and output; `hear` gets each line at once."""
+        command = [RAY, "job", "submit", "--address", self.address]
         process = subprocess.Popen(
-            [RAY, "job", "submit", "--address", self.address, *options, "--", *entry],
+            [*self.at_head, *command, *options, "--", *entry],
             cwd=folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -169,6 +194,45 @@ class Cluster:
                 hear(line)
         patience.cancel()
         return process.returncode, "".join(lines)
+
+
+class Training:
+    """A job of raytrain.pretrain with these arguments, seen by what it prints and stores."""
+
+    def __init__(self, cluster: Cluster, arguments: list[str], world: Any, name: str) -> None:
+        entry = ["python", "-m", "raytrain.pretrain", *arguments]
+        self.lines: list[str] = []
+        self.run_url, self.deadline = f"{world.storage}/{name}", time.monotonic() + PATIENCE_S
+        self.ended = ThreadPoolExecutor().submit(
+            cluster.submit, [], entry, world.folder, self.lines.append
+        )
+
+    def wait_for_line(self, beginning: str) -> None:
+        while not any(line.startswith(beginning) for line in self.lines):
+            self.wait(beginning)
+
+    def wait_for(self, what: Callable[[Checkpoint], bool]) -> Checkpoint:
+        """The newest checkpoint, as soon as it is of that kind."""
+        while True:
+            with contextlib.suppress(CheckpointError):  # the first is being written
+                found = checkpoint.latest(self.run_url, say=lambda _: None)
+                if found and what(found):
+                    return found
+            self.wait("a checkpoint")
+
+    def wait_for_workers(self, *counts: int) -> Checkpoint:
+        """The newest checkpoint, when the run has trained with so many, one after another."""
+        return self.wait_for(lambda found: workers_of(found, "words") == [*counts])
+
+    def wait(self, what: str) -> None:
+        if self.ended.done() or time.monotonic() > self.deadline:
+            pytest.fail(f"{what} did not come:\n{''.join(self.lines)}")
+        time.sleep(0.1)
+
+
+def workers_of(found: Checkpoint, modality: str) -> list[int]:
+    """How many took part, one number after another, in what a checkpoint has seen of a stream."""
+    return [ranks for ranks, _ in found.positions[modality]]
 
 
 def free_port() -> int:

@@ -42,6 +42,7 @@ LOCAL_SETTINGS = {  # on this machine alone; on a cluster they are the cluster's
 # To a cluster's workers. S3's address and keys are not among it: nodes have their own, by roles or
 # from where Ray was started on them, and what is passed on ends in Ray's logs.
 PASSED_ON = ("RAYTRAIN_", "OMP_", "MKL_")
+SET_UP = "raytrain.training.interface.meet_where_ray_does"  # in each process of a cluster's job
 
 
 def connect(scaling: ScalingConfig) -> bool:
@@ -56,7 +57,8 @@ def connect(scaling: ScalingConfig) -> bool:
     address = os.environ.get("RAY_ADDRESS", "auto")
     if address != "local":
         try:
-            ray.init(address=address, runtime_env={"env_vars": passed_on}, **quiet)
+            environment = {"env_vars": passed_on, "worker_process_setup_hook": SET_UP}
+            ray.init(address=address, runtime_env=environment, **quiet)
             return True
         except ConnectionError as error:
             if address != "auto":

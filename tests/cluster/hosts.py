@@ -83,11 +83,12 @@ class Network:
             _run(*inside, "link", "set", device, "up")
 
     def join(self, stack: contextlib.ExitStack, log: Path, address: str) -> list[str]:
-        """What runs a command at an address of its own, until the stack is closed, on this machine
-        in all else."""
-        pid = stack.enter_context(_first_process(["sh", "-c", "echo ready; exec sleep inf"], log))
+        """What runs a command at an address and among processes of its own, until the stack is
+        closed, on this machine in all else."""
+        line = "mount -t proc proc /proc && echo ready && exec sleep inf"
+        pid = stack.enter_context(_first_process(["sh", "-c", line], log))
         self.plug(log.stem, pid, address)
-        return ["nsenter", f"--target={pid}", "--net"]
+        return ["nsenter", f"--target={pid}", "--net", "--pid", "--mount"]
 
     def cut(self, name: str) -> None:
         """Nothing comes through the wire any more, and nobody is told."""

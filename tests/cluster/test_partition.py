@@ -1,0 +1,79 @@
+"""Nodes on a network of their own, which fails while a run trains."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.hosts import Network, network
+from nodes import FOREVER, Cluster, Place, Training
+
+from raytrain.data.visits import rows_taken
+
+pytestmark = pytest.mark.slow
+
+BATCH = 96
+SETTINGS = (
+    "training.steps=20000",  # more than there is time for
+    f"training.batch={BATCH}",
+    "training.checkpoint_every=50",
+    "scaling.workers=2",
+    "scaling.cpus_per_worker=1.5",  # a node has room for one
+    "scaling.min_workers=1",
+    "scaling.grow_seconds=3",
+)
+# The head hears nothing of a node for so long before it counts it as lost.
+SOON = {"RAY_health_check_timeout_ms": "4000", "RAY_health_check_failure_threshold": "3"}
+
+
+@pytest.fixture
+def wires() -> Iterator[tuple[Network, Cluster]]:
+    """A network, and on it a head that trains nothing and two nodes that always come back."""
+    folder = Path(tempfile.mkdtemp(prefix="rt-"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        wires = stack.enter_context(network(folder / "switch.log"))
+
+        @cache
+        def place(number: int) -> Place:
+            address = f"10.9.0.{number}"
+            return address, wires.join(stack, folder / f"node-{number}.log", f"{address}/24")
+
+        cluster = Cluster(folder, cpus=0, place=place, **SOON)
+        stack.callback(cluster.end)
+        cluster.wait_until_ready()
+        for _ in range(2):
+            cluster.add(within=FOREVER)
+        cluster.wait_for_nodes(3)
+        yield wires, cluster
+
+
+def test_a_run_outlasts_a_node_that_is_cut_off_and_a_head_that_is_restarted(
+    wires: tuple[Network, Cluster], tiny_world: Any
+) -> None:
+    """2 workers; 1 when a node is not heard of; 2 when it is again, and found itself given up.
+    With the head goes what Ray knows of the job; the same job again goes on."""
+    network, cluster = wires
+    arguments = tiny_world.arguments("a", *SETTINGS)
+    training = Training(cluster, arguments, tiny_world, "a")
+    training.wait_for_workers(2)
+    network.cut("node-4")
+    training.wait_for_workers(2, 1)
+    network.mend("node-4")
+    before = training.wait_for_workers(2, 1, 2)
+    cluster.restart_head()
+    status, output = training.ended.result()
+    assert status != 0, output
+    cluster.wait_for_nodes(3)
+    training = Training(cluster, arguments, tiny_world, "a")
+    last = training.wait_for(lambda found: found.step > before.step + 100)
+    training.wait_for_line("a goes on from step")
+    for position in last.positions.values():
+        assert rows_taken(position) == last.step * BATCH
+    steps = [*tiny_world.metrics("a")]
+    assert steps == [*range(1, len(steps) + 1)]
+    assert len(steps) >= last.step
