@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from raytrain.encoders.networks import NetworkConfig, SirenConfig
 from raytrain.encoders.positional import PositionalConfig, SphericalHarmonicsConfig
+from raytrain.encoders.random_field import RandomFieldConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +17,15 @@ class LocationEncoderConfig:
 
     With `skip` the embedding is the network's `dim` columns, followed by those of the positional
     encoding itself: probes with many labels gain much, those with few a little. Without it, it is
-    the network's output alone, as in SatCLIP's published models.
+    the network's output alone, as in SatCLIP's published models. `random_field` adds columns of its
+    own, which serve probes better than harmonics do.
     """
 
     positional: PositionalConfig = field(default_factory=SphericalHarmonicsConfig)
     network: NetworkConfig = field(default_factory=SirenConfig)
     dim: int = 256
     skip: bool = True
+    random_field: RandomFieldConfig | None = None
 
     def build(self) -> "LocationEncoder":
         return LocationEncoder(self)
@@ -38,10 +41,16 @@ class LocationEncoder(nn.Module):
         super().__init__()
         self.positional = config.positional.build()
         self.skip, self.learned_dim = config.skip, config.dim
+        self.random_field = config.random_field.build() if config.random_field else None
         self.dim = config.dim + (self.positional.dim if config.skip else 0)
+        self.dim += self.random_field.dim if self.random_field else 0
         self.network = config.network.build(self.positional.parts, config.dim)
 
     def forward(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n dim"]:
         position = self.positional(lonlat_deg)
-        learned: Tensor = self.network(position)
-        return torch.cat([learned, position], dim=1) if self.skip else learned
+        columns = [self.network(position)]
+        if self.skip:
+            columns.append(position)
+        if self.random_field:
+            columns.append(self.random_field(lonlat_deg))
+        return torch.cat(columns, dim=1)

@@ -33,11 +33,15 @@ def model_card(
         keep_trailing_newline=True,
     )
     module = encoder.encoder
+    others = []
+    if isinstance(module, LocationEncoder):
+        others += ["its positional encoding, as it is"] if module.skip else []
+        others += ["smooth random functions of the place"] if module.random_field else []
     columns = ""
-    if isinstance(module, LocationEncoder) and module.skip:
+    if others:
         columns = (
-            f"The first {module.learned_dim} columns are learned, the others its positional "
-            "encoding, as it is."
+            f"The first {module.learned_dim} columns are learned, the others "
+            f"{', then '.join(others)}."
         )
     licence = str(config.get("licence", ""))
     front = {
