@@ -11,7 +11,7 @@ import pytest
 from raytrain.evaluate import main
 
 QUICK = ("tasks=igbp,airport_elevation", "seeds=2", "budgets=300", "tracking.uri=null")
-FEW = ("skip=geoclip,random Fourier,untrained harmonics",)
+FEW = ("skip=geoclip,random Fourier,untrained harmonics,random fields",)
 
 
 def content(folder: Path) -> Any:
@@ -45,7 +45,7 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
         "mine:encode",
     ]  # fmt: skip
     assert found["tables"][0]["leaks"] == {"melt (2 seeds)": ["igbp"]}
-    assert found["skipped"] == ["geoclip", "random Fourier", "untrained harmonics"]
+    assert found["skipped"] == ["geoclip", "random Fourier", "untrained harmonics", "random fields"]
     elevation = found["tables"][0]["scores"]["mine:encode"]["300 labels"]
     assert elevation["mean"]["mean"] == elevation["airport_elevation"]["mean"]
     page = (tmp_path / "out" / "report.html").read_text()
@@ -57,7 +57,7 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
 
 
 def test_several_splits_and_probes_make_a_table_each(tmp_path: Path) -> None:
-    skip = ["skip=geoclip,random Fourier,untrained harmonics,untrained"]
+    skip = ["skip=geoclip,random Fourier,untrained harmonics,random fields,untrained"]
     more = ["holdouts=10,random,continent", "probes=ridge,knn", f"output={tmp_path}/out"]
     assert main([*QUICK, *skip, *more, "seeds=1", "tasks=igbp"]) == 0
     tables = content(tmp_path / "out")["tables"]

@@ -28,7 +28,7 @@ SPACE = {
         "count": 1,
         "seeds": 2,
         "tasks": ["koppen"],
-        "skip": ["geoclip", "unit xyz", "random Fourier", "untrained harmonics"],
+        "skip": ["geoclip", "unit xyz", "random Fourier", "untrained harmonics", "random fields"],
     },
 }
 

@@ -21,9 +21,9 @@ class RandomFieldConfig:
     themselves, which it takes for equally likely, it prefers what changes slowly.
     """
 
-    degrees: int = 20
-    range_km: float = 1600.0
-    smoothness: float = 0.5
+    degrees: int = 30
+    range_km: float = 3200.0
+    smoothness: float = 0.25
 
     def __post_init__(self) -> None:
         if not 2 <= self.degrees <= 40:

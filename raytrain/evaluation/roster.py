@@ -13,6 +13,7 @@ from typing import Any, Literal
 from raytrain import storage
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.pretrained import CHECKPOINT, load
+from raytrain.encoders.random_field import RandomFieldConfig
 from raytrain.errors import UserError
 from raytrain.evaluation import baselines
 from raytrain.evaluation.baselines import LabelBaseline
@@ -31,6 +32,7 @@ ENCODER_BASELINES: dict[str, Callable[[], Encoder]] = {
     "unit xyz": lambda: baselines.unit_xyz,
     "random Fourier": baselines.random_fourier,
     "untrained harmonics": lambda: baselines.harmonics(20),
+    "random fields": lambda: baselines.from_module(RandomFieldConfig().build()),
     GEOCLIP: lambda: load(GEOCLIP).encode,
 }
 

@@ -26,8 +26,11 @@ SETTINGS = (
     "scaling.min_workers=1",
     "scaling.grow_seconds=3",
 )
-# The head hears nothing of a node for so long before it counts it as lost.
-SOON = {"RAY_health_check_timeout_ms": "4000", "RAY_health_check_failure_threshold": "3"}
+SOON = {  # it does not take long until a head counts a silent node as lost, and a node its head
+    "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+}
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ BASELINES = {
     "unit xyz": "encoder baseline",
     "random Fourier": "encoder baseline",
     "untrained harmonics": "encoder baseline",
+    "random fields": "encoder baseline",
 }
 LON, LAT = np.array([0.0, 10.0, -180.0]), np.array([0.0, -45.0, 90.0])
 
@@ -65,7 +66,8 @@ def test_the_baselines_are_there_without_being_asked_for() -> None:
 
 def test_skipped_rows_are_not_there() -> None:
     rows = roster([], skip=("geoclip", "unit xyz", "label-kNN"))
-    assert list(kinds(rows)) == ["inverse distance", "random Fourier", "untrained harmonics"]
+    left = ["inverse distance", "random Fourier", "untrained harmonics", "random fields"]
+    assert list(kinds(rows)) == left
     assert [row.name for row in label_rows(["label-kNN"])] == ["inverse distance"]
     with pytest.raises(UserError, match=r"no baseline `xyz`; there are: label-kNN, .*untrained$"):
         roster([], skip=("xyz",))
@@ -96,10 +98,10 @@ def test_each_architecture_is_untrained_once(tmp_path: Path) -> None:
     rows = roster(urls, skip=SKIP)
     expected = {"untrained 1": "encoder baseline", "untrained 2": "encoder baseline"}
     assert kinds(rows) == {**BASELINES, **expected, **dict.fromkeys("abc", "encoder")}
-    for row, width in zip(rows[5:7], (16, 24), strict=True):
+    for row, width in zip(rows[6:8], (16, 24), strict=True):
         assert row.encode is not None
         assert np.array_equal(row.encode(LON, LAT), untrained(location(width))(LON, LAT))
-    assert list(kinds(roster([urls[0], urls[2]], skip=SKIP)))[5:] == ["untrained", "a", "c"]
+    assert list(kinds(roster([urls[0], urls[2]], skip=SKIP)))[6:] == ["untrained", "a", "c"]
 
 
 def test_runs_that_differ_in_their_seed_are_one_family(tmp_path: Path) -> None:
