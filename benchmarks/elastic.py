@@ -10,6 +10,7 @@ that each took of every stream, the loss of the last ten steps, held-out retriev
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -40,9 +41,10 @@ def run(cluster: Cluster, folder: Path, name: str, steps: int, seed: int, distur
     lost = not disturbed
     for line in process.stdout:
         print(line, end="", flush=True)
-        if line.startswith("step ") and int(line[5:].partition("/")[0]) > steps / 3 and not lost:
+        step = re.match(r"step (\d+)/", line)
+        if step and int(step[1]) > steps / 3 and not lost:
             lost = True
-            cluster.remove_node(cluster.worker_nodes[0], allow_graceful=False)
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         if "with 2 in place of 3" in line:
             cluster.add_node(num_cpus=2)
     if process.wait():
