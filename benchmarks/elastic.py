@@ -3,8 +3,8 @@
     python benchmarks/elastic.py [--steps 200] [--seeds 3] [--folder elastic] [--output FILE]
 
 The nodes are raylets of this machine, of two CPUs each. After a third of the steps a node is lost,
-without notice; when the run goes on without it, another comes. Figures, by seed: workers and rows
-that each took of every stream, the loss of the last ten steps, held-out retrieval, and probes.
+without notice; after half of them another comes. Figures, by seed: workers and rows that each took
+of every stream, the loss of the last ten steps, held-out retrieval, and probes.
 """
 
 import argparse
@@ -38,14 +38,17 @@ def run(cluster: Cluster, folder: Path, name: str, steps: int, seed: int, distur
         text=True,
     )
     assert process.stdout is not None
-    lost = not disturbed
+    loses, shrunk = disturbed, False
     for line in process.stdout:
         print(line, end="", flush=True)
-        step = re.match(r"step (\d+)/", line)
-        if step and int(step[1]) > steps / 3 and not lost:
-            lost = True
+        found = re.match(r"step (\d+)/", line)
+        step = int(found[1]) if found else 0
+        if loses and step > steps / 3:
+            loses = False
             cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-        if "with 2 in place of 3" in line:
+        shrunk |= "with 2 in place of 3" in line
+        if shrunk and step > steps / 2:
+            shrunk = False
             cluster.add_node(num_cpus=2)
     if process.wait():
         sys.exit(f"{name} failed")
