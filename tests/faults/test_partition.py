@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.hosts import Network, network
+from cluster.hosts import Network, lack, network
 from nodes import FOREVER, Cluster, Place, Training
 
 from raytrain.data.visits import rows_taken
 
-pytestmark = pytest.mark.slow
+LACK = lack()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.skipif(LACK is not None, reason=str(LACK)),  # tests/cluster says so in red
+]
 
 BATCH = 96
 SETTINGS = (
