@@ -79,7 +79,7 @@ class User:
         return int(status), answer
 
 
-def wait_until(done: Callable[[], bool], patience_s: float = 60) -> None:
+def wait_until(done: Callable[[], bool], patience_s: float = 300) -> None:
     deadline = time.monotonic() + patience_s
     while not done():
         assert time.monotonic() < deadline, "it did not come"
