@@ -7,22 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import Cluster, Training
+from nodes import BATCH, ELASTIC, Cluster, Training
 
 from raytrain.data.visits import rows_taken
 
 pytestmark = pytest.mark.slow
-
-BATCH = 96
-SETTINGS = (
-    "training.steps=20000",  # more than there is time for
-    f"training.batch={BATCH}",
-    "training.checkpoint_every=50",
-    "scaling.workers=2",
-    "scaling.cpus_per_worker=1.5",  # a node has room for one
-    "scaling.min_workers=1",
-    "scaling.grow_seconds=3",
-)
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 def test_a_run_shrinks_and_grows(cluster: Cluster, tiny_world: Any) -> None:
     """2 workers; 1 after a node was said to go, and went; 2 after another came."""
     node = cluster.nodes[2]
-    training = Training(cluster, tiny_world.arguments("a", *SETTINGS), tiny_world, "a")
+    training = Training(cluster, tiny_world.arguments("a", *ELASTIC), tiny_world, "a")
     training.wait_for_line("step ")
     cluster.drain(node, seconds=60)
     training.wait_for_line("a node of this run will be taken away; there is a checkpoint at once")

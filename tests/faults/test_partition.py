@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cluster.hosts import Network, lack, network
-from nodes import FOREVER, Cluster, Place, Training
+from nodes import BATCH, ELASTIC, FOREVER, Cluster, Place, Training
 
 from raytrain.data.visits import rows_taken
 
@@ -21,16 +21,6 @@ pytestmark = [
     pytest.mark.skipif(LACK is not None, reason=str(LACK)),  # tests/cluster says so in red
 ]
 
-BATCH = 96
-SETTINGS = (
-    "training.steps=20000",  # more than there is time for
-    f"training.batch={BATCH}",
-    "training.checkpoint_every=50",
-    "scaling.workers=2",
-    "scaling.cpus_per_worker=1.5",  # a node has room for one
-    "scaling.min_workers=1",
-    "scaling.grow_seconds=3",
-)
 SOON = {  # it does not take long until a head counts a silent node as lost, and a node its head
     "RAY_health_check_timeout_ms": "4000",
     "RAY_health_check_failure_threshold": "3",
@@ -66,7 +56,7 @@ def test_a_run_outlasts_a_node_that_is_cut_off_and_a_head_that_is_restarted(
     """2 workers; 1 when a node is not heard of; 2 when it is again, and found itself given up.
     With the head goes what Ray knows of the job; the same job again goes on."""
     network, cluster = wires
-    arguments = tiny_world.arguments("a", *SETTINGS)
+    arguments = tiny_world.arguments("a", *ELASTIC)
     training = Training(cluster, arguments, tiny_world, "a")
     training.wait_for_workers(2)
     network.cut("node-4")
