@@ -54,3 +54,8 @@ class LocationEncoder(nn.Module):
         if self.random_field:
             columns.append(self.random_field(lonlat_deg))
         return torch.cat(columns, dim=1)
+
+    def learned(self, lonlat_deg: Float64[Tensor, "n 2"]) -> Float[Tensor, "n learned_dim"]:
+        """The first columns of an embedding without computing the others: what training needs."""
+        columns: Tensor = self.network(self.positional(lonlat_deg))
+        return columns

@@ -44,7 +44,7 @@ class Row:
     name: str
     kind: Kind
     encode: Encoder | None = None
-    learned: Encoder | None = None  # of an encoder: without a positional encoding handed on
+    learned: Encoder | None = None  # of an encoder: its learned columns alone
     predict: LabelBaseline | None = None
     modalities: tuple[Mapping[str, Any], ...] = ()  # the cards of what it was trained on
     config: Tree | None = None  # of the run that trained it
@@ -147,7 +147,7 @@ def learned(spec: str) -> tuple[Encoder, Encoder | None]:
     if location is None:
         return row.learned, None
     config = build(LocationEncoderConfig, location, "location")
-    return row.learned, baselines.untrained(replace(config, skip=False))
+    return row.learned, baselines.untrained(replace(config, skip=False, random_field=None))
 
 
 def _named(spec: str) -> tuple[Row, Tree | None]:

@@ -120,7 +120,7 @@ class Model(nn.Module):
     def _embed(self, name: str, lonlat_deg: Tensor, observation: Tensor) -> Embedded:
         tower = self.towers[name]
         assert isinstance(tower, Tower)
-        location = self.location(lonlat_deg)[:, : self.location.learned_dim]
+        location = self.location.learned(lonlat_deg)
         none = location.new_empty((len(location), 0))
         seen, prediction, target = none, none, none
         if self.objective.kind != "regression":

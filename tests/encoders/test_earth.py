@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import raytrain
@@ -11,6 +12,7 @@ from raytrain.encoders.weights import WeightsError
 from raytrain.evaluation.baselines import untrained
 from raytrain.evaluation.cards import load_labels
 from raytrain.evaluation.development import TRAINED, development_probes
+from raytrain.evaluation.roster import learned
 from raytrain.settings import apply_overrides, build, to_dict
 from raytrain.training.config import RunConfig, load_recipe
 
@@ -24,6 +26,14 @@ def test_it_loads_by_its_name_and_a_folder_of_that_name_by_its_path(
     assert encoder.encode([13.4, -60.0], [52.5, -3.1]).shape == (2, encoder.dim)
     with pytest.raises(WeightsError, match="holds neither"):
         raytrain.load("./earth")
+
+
+def test_places_are_compared_by_what_is_learned_and_by_as_much_untrained() -> None:
+    trained, untouched = learned("earth")
+    assert untouched is not None
+    lon, lat = np.array([13.4]), np.array([52.5])
+    assert np.asarray(trained(lon, lat)).shape == (1, 768)
+    assert np.asarray(untouched(lon, lat)).shape == (1, 768)
 
 
 def test_its_recipe_is_that_of_the_same_name() -> None:

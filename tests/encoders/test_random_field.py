@@ -50,6 +50,7 @@ def test_they_follow_what_is_learned_and_leave_it_as_it_is() -> None:
     assert (both.dim, both.learned_dim) == (8 + 400 + 16, 8)
     assert torch.equal(both(places)[:, :408], plain(places))
     assert torch.equal(both(places)[:, 408:], field.build()(places))
+    assert torch.equal(both.learned(places), both(places)[:, :8])
 
 
 @pytest.mark.parametrize("wrong", [{"degrees": 41}, {"range_km": 0}, {"smoothness": -1}])
