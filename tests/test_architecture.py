@@ -56,6 +56,7 @@ ONLY_IN = {
         "checks/shards.py",
         "checks/store.py",
         "evaluation/remote.py",
+        "training/interface.py",
         "training/worker.py",
         "training/launch.py",
         "training/lost.py",
