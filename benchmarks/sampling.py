@@ -14,27 +14,20 @@ train in this process, without Ray: the losses are those of raytrain.pretrain.
 import argparse
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from without_ray import pretrain
 
 from raytrain import geo
 from raytrain.data.cards import EARTH, card_names, load_card
 from raytrain.data.manifest import Field
-from raytrain.data.preparation import ready
-from raytrain.data.reader import ByThread, Reader
 from raytrain.data.sources.files import Context
 from raytrain.data.sources.land import land_pixels
 from raytrain.data.sources.places import geonames
 from raytrain.data.sources.rasters import Patches, RasterSource, read_raster
 from raytrain.data.writer import Observations, Observed, write_shards
-from raytrain.pretrain import read_config
-from raytrain.training import checkpoint
-from raytrain.training.job import chosen_cards, make_job
-from raytrain.training.loop import train
 
 STEPS, SCATTER_KM = 150, 10.0
 CROWDED, OTHERS = "satellite", "vegetation,atmosphere"
@@ -74,17 +67,16 @@ def main() -> None:
     parser.add_argument("--no-evaluation", action="store_true")
     options = parser.parse_args()
     folder = Path(options.folder).resolve()
-    runs = [pretrain(folder, arm, seed) for seed in options.seeds for arm in options.only]
+    runs = [train(folder, arm, seed) for seed in options.seeds for arm in options.only]
     if not options.no_evaluation:
         page = [f"root={EARTH}", f"output={folder}/evaluation", "skip=geoclip"]
         subprocess.run([sys.executable, "-m", "raytrain.evaluate", *runs, *page], check=True)
 
 
-def pretrain(folder: Path, arm: str, seed: int) -> str:
+def train(folder: Path, arm: str, seed: int) -> str:
     """Train an arm, unless it is there; returns the run's folder."""
     modalities = f"{towns(folder)},{OTHERS}" if arm.startswith("towns") else f"{CROWDED},{OTHERS}"
-    config = read_config(
-        None,
+    return pretrain(
         [
             f"name={arm}-{seed}",
             f"storage={folder}",
@@ -93,26 +85,8 @@ def pretrain(folder: Path, arm: str, seed: int) -> str:
             f"data.modalities={modalities}",
             f"training.steps={STEPS}",
             *ARMS[arm],
-        ],
+        ]
     )
-    cards = chosen_cards(config)
-    job = make_job(config, ready(cards.values(), config.data.root), cards, workers=1)
-    start = checkpoint.resume_point(job.run_url, job.resolved, overwrite=False)
-    if start is None or start.step < STEPS:
-        device = torch.device("cpu")
-        readers = {
-            name: Reader(
-                stream,
-                partial(ByThread, stream, job.rows(name), device),
-                world=1,
-                max_skipped_share=config.data.max_skipped_share,
-                on_skipped=print,
-            )
-            for name, stream in job.streams_from(start.positions if start else {}).items()
-        }
-        outcome = train(job, readers, device, start)
-        print(f"{arm}-{seed}", {k: round(v, 3) for k, v in outcome["validation"].items()})
-    return job.run_url
 
 
 def towns(folder: Path) -> str:

@@ -23,12 +23,11 @@ from raytrain.data.report import Report
 from raytrain.data.rows import Part, RowSource
 from raytrain.data.shards import COLUMNS
 from raytrain.data.sources.files import Context, SourceError
-from raytrain.data.sources.tables import SWAPPED
+from raytrain.data.sources.tables import SWAPPED, SWAPPED_SHARE
 from raytrain.data.writer import HOLDOUT
 from raytrain.errors import UserError
 
 BIN_SHARDS, BIN_BYTES = 16, 128 << 20  # of a bin, at most
-SWAPPED_SHARE = 0.1  # of all rows; more is no accident
 AT_ONCE = 16  # requests to a store
 PLAN = "plan.json"
 OURS = re.compile(r"\.?(train|val)-\d{5,}(-\d{3,})?\.tar(\.\d+\.part)?")  # begun ones too

@@ -18,9 +18,17 @@ from raytrain.data.packing import Observed
 from raytrain.data.rows import KEY, LAT, LON, REASON, Part, RowSource
 from raytrain.data.shards import COLUMNS
 from raytrain.data.sources.files import Context, SourceError, missing, read_file
-from raytrain.data.sources.tabular import LAT_NAMES, LON_NAMES, TableFiles, numbers, read_part
+from raytrain.data.sources.tabular import (
+    LAT_NAMES,
+    LON_NAMES,
+    TableFiles,
+    column_named,
+    numbers,
+    read_part,
+)
 
 SWAPPED = "coordinates seem swapped"
+SWAPPED_SHARE = 0.1  # of all rows; more is no accident
 NO_NUMBER = "a number is missing or not finite"
 VECTOR = "vector"  # the column of the numbers
 
@@ -139,7 +147,7 @@ def clean_places(
     places = table[[lon, lat]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     bad = why_no_places(places)
     swapped = bad[SWAPPED]
-    if swapped.mean() > 0.1:
+    if swapped.mean() > SWAPPED_SHARE:
         raise SourceError(
             f"{what}: {int(swapped.sum()):,} of {len(table):,} rows have a latitude beyond 90°; "
             f"the columns `{lon}` and `{lat}` seem swapped: set `source.lon` and `source.lat`"
@@ -165,11 +173,9 @@ def why_no_places(lonlat_deg: geo.Array) -> dict[str, NDArray[np.bool_]]:
 def _named(
     table: pd.DataFrame, what: str, role: str, given: str | None, tried: tuple[str, ...]
 ) -> str:
-    by_lower = {str(column).lower(): str(column) for column in table.columns}
-    for name in (given,) if given else tried:
-        if name.lower() in by_lower:
-            return by_lower[name.lower()]
+    names = [*map(str, table.columns)]
+    if found := column_named(names, (given,) if given else tried):
+        return found
     raise SourceError(
-        f"{what} has no column `{given or role}`; set `source.{role}` to one of: "
-        f"{', '.join(map(str, table.columns))}"
+        f"{what} has no column `{given or role}`; set `source.{role}` to one of: {', '.join(names)}"
     )

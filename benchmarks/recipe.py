@@ -1,0 +1,125 @@
+"""What each choice in the recipe of the encoder in the box is worth: one setting changed at a time.
+
+    python -m raytrain.prepare earth tasks
+    python benchmarks/recipe.py [--folder recipe] [--only ARM …] [--seeds 0 1]
+
+Then one evaluation with 300 labels on 10° blocks, on the splits that the recipe was chosen by. Runs
+that are complete are not repeated. Fewer places, and GeoCLIP's embedding of 200,000 places as a
+fourth modality, are made on first use. On a GPU, where there is one, most runs take seconds; on two
+cores all of them take a day.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from without_ray import pretrain
+
+import raytrain
+from raytrain import geo
+from raytrain.data.cards import EARTH, card_names, load_card
+from raytrain.data.manifest import Field
+from raytrain.data.packing import Observed
+from raytrain.data.preparation import prepare
+from raytrain.data.sources.land import land_mask
+from raytrain.data.sources.rasters import RasterSource
+from raytrain.data.writer import Observations, write_shards
+
+TEACHER, TEACHER_PLACES = "geoclip", 200_000
+THREE = "satellite,vegetation,atmosphere"
+SCALE = "objective.logit_scale"
+
+ARMS = {
+    "earth": [],
+    # how long, and in what batches
+    "steps-150": ["training.steps=150"],
+    "steps-300": ["training.steps=300"],
+    "steps-1200": ["training.steps=1200"],
+    "steps-2400": ["training.steps=2400"],
+    "batch-128": ["training.batch=128"],
+    "batch-2048": ["training.batch=2048"],
+    "batch-2048-steps-1200": ["training.batch=2048", "training.steps=1200"],
+    # distinct places of each modality
+    "places-10000": ["data.root={folder}/10000"],
+    "places-100000": ["data.root={folder}/100000"],
+    # the objective
+    "contrast": ["objective.kind=contrast"],
+    "regression": ["objective.kind=regression"],
+    "negatives-modality": ["objective.negatives=modality"],
+    "negatives-batch": ["objective.negatives=batch"],
+    "scale-2.5": [f"{SCALE}.init=2.5"],
+    "scale-10": [f"{SCALE}.init=10"],
+    "scale-learned": [f"{SCALE}.learned=true"],
+    "soft-300": ["objective.near.kind=soft", "objective.near.km=300"],
+    "salt": ["method.kind=salt", "training.pairs=1536"],
+    # the location encoder
+    "dim-256": ["location.dim=256"],
+    "dim-1024": ["location.dim=1024"],
+    "width-512": ["location.network.width=512"],
+    "width-2048": ["location.network.width=2048"],
+    "deep": ["location.network.hidden_layers=4"],
+    "degrees-10": ["location.positional.degrees=10"],
+    "degrees-40": ["location.positional.degrees=40"],
+    "fourier": ["location.positional.kind=fourier"],
+    "healpix": ["location.positional.kind=healpix"],
+    # what is handed on beside what is learned
+    "beside-nothing": ["location.random_field=null"],
+    "beside-harmonics": ["location.random_field=null", "location.skip=true"],
+    # a fourth modality; GeoCLIP is then no independent peer any more
+    "with-geoclip": [f"data.modalities={THREE},{{folder}}/{TEACHER}.yaml"],
+    "with-geoclip-steps-1200": [
+        f"data.modalities={THREE},{{folder}}/{TEACHER}.yaml",
+        "training.steps=1200",
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", default="recipe", help="where shards, runs and page go")
+    parser.add_argument("--only", nargs="+", metavar="ARM", choices=[*ARMS], default=[*ARMS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of training")
+    options = parser.parse_args()
+    folder = Path(options.folder).resolve()
+    make_shards(folder)
+    runs = [train(folder, arm, seed) for seed in options.seeds for arm in options.only]
+    page = [f"root={EARTH}", "budgets=300", "skip=untrained", f"output={folder}/evaluation"]
+    subprocess.run([sys.executable, "-m", "raytrain.evaluate", *runs, *page], check=True)
+
+
+def train(folder: Path, arm: str, seed: int) -> str:
+    """Train an arm, unless it is there; returns the run's folder."""
+    where = [f"name={arm}-{seed}", f"storage={folder}", f"seed={seed}"]
+    return pretrain([*where, *(setting.format(folder=folder) for setting in ARMS[arm])], EARTH)
+
+
+def make_shards(folder: Path) -> None:
+    """Of fewer places, and of GeoCLIP's embedding, unless they are there."""
+    cards = [load_card(name) for name in card_names()]
+    rasters = [card for card in cards if isinstance(card.source, RasterSource)]
+    for places in (10_000, 100_000):
+        for card in rasters:
+            prepare(card, f"{folder}/{places}", rasters, places=places, collection=EARTH)
+    card_file = folder / f"{TEACHER}.yaml"
+    if card_file.exists():
+        return
+    places_deg = geo.random_on_sphere(4 * TEACHER_PLACES, np.random.default_rng(0))
+    on_land = land_mask()[geo.raster_pixels(places_deg, *land_mask().shape)]
+    places_deg = places_deg[on_land][:TEACHER_PLACES]
+    embedding = raytrain.load(TEACHER).encode(*places_deg.T).astype(np.float16)
+
+    def take(index: NDArray[np.int64]) -> Observed:
+        return {"embedding": embedding[index]}
+
+    fields = {"embedding": Field(dtype="float16", shape=embedding.shape[1:])}
+    offered = Observations(lonlat_deg=places_deg, fields=fields, take=take)
+    url = f"{folder}/{TEACHER}"
+    write_shards(url, offered, modality=TEACHER, licence="MIT", credit="GeoCLIP, arXiv 2309.16020")
+    card_file.write_text(f"field: embedding\ntower: {{kind: projection}}\nshards: {url}\n")
+
+
+if __name__ == "__main__":
+    main()
