@@ -14,21 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from without_ray import pretrain
 
-import raytrain
-from raytrain import geo
 from raytrain.data.cards import EARTH, card_names, load_card
-from raytrain.data.manifest import Field
-from raytrain.data.packing import Observed
 from raytrain.data.preparation import prepare
-from raytrain.data.sources.land import land_mask
 from raytrain.data.sources.rasters import RasterSource
-from raytrain.data.writer import Observations, write_shards
 
-TEACHER, TEACHER_PLACES = "geoclip", 200_000
+TEACHER = Path(__file__).with_name("geoclip.yaml")
 THREE = "satellite,vegetation,atmosphere"
 SCALE = "objective.logit_scale"
 
@@ -69,9 +61,9 @@ ARMS = {
     "beside-nothing": ["location.random_field=null"],
     "beside-harmonics": ["location.random_field=null", "location.skip=true"],
     # a fourth modality; GeoCLIP is then no independent peer any more
-    "with-geoclip": [f"data.modalities={THREE},{{folder}}/{TEACHER}.yaml"],
+    "with-geoclip": [f"data.modalities={THREE},{TEACHER}"],
     "with-geoclip-steps-1200": [
-        f"data.modalities={THREE},{{folder}}/{TEACHER}.yaml",
+        f"data.modalities={THREE},{TEACHER}",
         "training.steps=1200",
     ],
 }
@@ -103,22 +95,7 @@ def make_shards(folder: Path) -> None:
     for places in (10_000, 100_000):
         for card in rasters:
             prepare(card, f"{folder}/{places}", rasters, places=places, collection=EARTH)
-    card_file = folder / f"{TEACHER}.yaml"
-    if card_file.exists():
-        return
-    places_deg = geo.random_on_sphere(4 * TEACHER_PLACES, np.random.default_rng(0))
-    on_land = land_mask()[geo.raster_pixels(places_deg, *land_mask().shape)]
-    places_deg = places_deg[on_land][:TEACHER_PLACES]
-    embedding = raytrain.load(TEACHER).encode(*places_deg.T).astype(np.float16)
-
-    def take(index: NDArray[np.int64]) -> Observed:
-        return {"embedding": embedding[index]}
-
-    fields = {"embedding": Field(dtype="float16", shape=embedding.shape[1:])}
-    offered = Observations(lonlat_deg=places_deg, fields=fields, take=take)
-    url = f"{folder}/{TEACHER}"
-    write_shards(url, offered, modality=TEACHER, licence="MIT", credit="GeoCLIP, arXiv 2309.16020")
-    card_file.write_text(f"field: embedding\ntower: {{kind: projection}}\nshards: {url}\n")
+    prepare(load_card(str(TEACHER)), EARTH)
 
 
 if __name__ == "__main__":

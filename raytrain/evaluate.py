@@ -151,6 +151,10 @@ def evaluate(
         console.print()
     for line in verdicts(content):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for name, members in families.items():
+        if teachers := members[0].teachers:
+            said = f"{name} was taught by {', '.join(teachers)}: no independent peer of it"
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
     page = report.page(content, pictures(families, labelled, pooled[0]))
     parquet = io.BytesIO()
     long_table(tables).to_parquet(parquet)

@@ -29,8 +29,10 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     monkeypatch.chdir(tmp_path)
     location = LocationEncoderConfig(positional=SphericalHarmonicsConfig(degrees=5), dim=16)
     land_cover = {"name": "cover", "leaks": ["igbp"], "source": None}
+    peer = {"name": "peer", "leaks": [], "source": {"kind": "encoder", "encoder": "geoclip"}}
+    cards = {"cover": land_cover, "peer": peer}
     for seed in (0, 1):
-        config = {"location": to_dict(location), "seed": seed, "cards": {"cover": land_cover}}
+        config = {"location": to_dict(location), "seed": seed, "cards": cards}
         save_location_encoder(f"runs/melt-{seed}/checkpoint_000300", config, location.build())
     Path("mine.py").write_text("import numpy as np\nencode = lambda lon, lat: np.c_[lat, lat**2]\n")
     spec = ["runs/melt-0", "runs/melt-1", "mine:encode", "output=out", *QUICK, *FEW]
@@ -38,6 +40,7 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     printed = capsys.readouterr().out
     assert "melt (2 seeds)" in printed
     assert "left out of the mean" in printed
+    assert "melt (2 seeds) was taught by geoclip: no independent peer of it" in printed
     found = content(tmp_path / "out")
     names = [row["name"] for row in found["rows"]]
     assert names == [
@@ -50,6 +53,7 @@ def test_two_seeds_of_a_run_are_one_row_and_a_leak_is_marked(
     assert elevation["mean"]["mean"] == elevation["airport_elevation"]["mean"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "melt (2 seeds)" in page
+    assert "taught by geoclip: no independent peer of it" in page
     assert "Skipped, so not scored: geoclip" in page
     long = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     assert len(long) == 7 * 2 * 2  # rows before they are pooled, tasks, seeds

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from raytrain import settings, storage
 from raytrain.data.augment import AugmentConfig
 from raytrain.data.manifest import FEATURE
+from raytrain.data.sources.encoders import EncoderSource
 from raytrain.data.sources.photos import PhotosSource
 from raytrain.data.sources.places import PlacesSource
 from raytrain.data.sources.points import PointsSource
@@ -34,6 +35,7 @@ Source = (
     | WebdatasetSource
     | PointsSource
     | PlacesSource
+    | EncoderSource
 )
 
 MINI, EARTH = "earth-mini", "earth"

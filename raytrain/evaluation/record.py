@@ -74,17 +74,19 @@ def _row(name: str, members: Sequence[Row], single: Scores) -> Record:
     encode = members[0].encode
     dim = None if encode is None else int(encode(np.zeros(1), np.zeros(1)).shape[1])
     means = {named(b): [single.mean(m.name, b) for m in members] for b in single.budgets}
-    note = None
+    notes = []
     if len(members) > 1:
         listed = [f"{b} " + ", ".join(f"{v:.3f}" for v in each) for b, each in means.items()]
-        note = f"mean of {len(members)} training seeds: " + "; ".join(listed)
+        notes.append(f"mean of {len(members)} training seeds: " + "; ".join(listed))
+    if teachers := members[0].teachers:
+        notes.append(f"taught by {', '.join(teachers)}: no independent peer of it")
     return {
         "name": name,
         "kind": members[0].kind,
         "dim": dim,
         "members": [m.name for m in members],
         "member_means": means,
-        "note": note,
+        "note": ". ".join(notes) or None,
     }
 
 

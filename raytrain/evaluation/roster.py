@@ -50,6 +50,12 @@ class Row:
     config: Tree | None = None  # of the run that trained it
     run_url: str | None = None  # where a run's metrics are
 
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The location encoders whose embeddings it was trained on."""
+        sources = [modality.get("source") or {} for modality in self.modalities]
+        return tuple(s["encoder"] for s in sources if s.get("kind") == "encoder")
+
 
 def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
     """Baselines but those in `skip`, then each different architecture of the encoders untrained,
