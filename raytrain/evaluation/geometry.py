@@ -4,9 +4,11 @@ These describe and do not rank: more dimensions are not a better encoder. A seam
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raytrain import geo
+from raytrain.encoders.positional.harmonics import SphericalHarmonics
 from raytrain.evaluation.probes import Encoder, embed
 from raytrain.evaluation.tasks import TaskError
 from raytrain.geo import Array
@@ -18,6 +20,8 @@ PAIR_KM = 1.0  # a tear shows in full where an encoder is smooth; GeoCLIP is not
 PAIR_LAT_DEG = 80.0  # pairs but those at a pole lie between this latitude south and north
 SCALES = 12  # distances at which jumps are measured that others are compared with
 EQUATOR_KM = 2 * np.pi * geo.EARTH_RADIUS_KM
+LATTICE = 10_000  # places, 230 km apart
+DEGREES = 30  # of harmonics on them
 CHUNK = 1000  # rows at a time: bounds the memory of distances
 
 Pairs = tuple[Array, Array]
@@ -27,10 +31,11 @@ Pairs = tuple[Array, Array]
 def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
     """Measures of the embedding of 5,000 random places, uniform by area, ocean included.
 
-    intrinsic_dimension (> 0), effective_rank (1..d) and isotropy (0..1): see the functions of these
-    names. dateline_jump, north_pole_jump, south_pole_jump (> 0; 1 is no seam): the median distance
-    between embeddings of places 1 km apart with the seam between them, over that of such pairs
-    elsewhere: for the dateline the same pairs at other longitudes, for a pole random pairs.
+    intrinsic_dimension (> 0), effective_rank (1..d), isotropy (0..1) and median_degree (1..30): see
+    the functions of these names. dateline_jump, north_pole_jump, south_pole_jump (> 0; 1 is no
+    seam): the median distance between embeddings of places 1 km apart with the seam between them,
+    over that of such pairs elsewhere: for the dateline the same pairs at other longitudes, for a
+    pole random pairs.
 
     Depends on the encoder and the seed alone. Raises TaskError for an embedding that is not finite,
     not [n, d], or equal at all places.
@@ -40,6 +45,7 @@ def geometry(encoder: Encoder, seed: int = 0) -> dict[str, float]:
         "intrinsic_dimension": intrinsic_dimension(x),
         "effective_rank": effective_rank(x),
         "isotropy": isotropy(x),
+        "median_degree": median_degree(encoder),
         **_seams(encoder, x, rng),
     }
 
@@ -140,6 +146,24 @@ def isotropy(x: Array) -> float:
     variance = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
     used = variance.sum() ** 2 / (variance**2).sum()
     return float((used - 1) / (x.shape[1] - 1))
+
+
+def median_degree(encoder: Encoder) -> int:
+    """The degree l of spherical harmonics up to which half of the variance lies, 1 to 30; where it
+    lies beyond, 30. Degree l resolves about 20,000 km / l. Columns weigh the same, as for probes.
+
+    From the coefficients at a lattice of 10,000 places; of an embedding that varies over less than
+    their 230 km a part is counted at degrees that are too low.
+    """
+    x, y, z = geo.fibonacci_sphere(LATTICE).T
+    places = np.degrees(np.stack([np.arctan2(y, x), np.arcsin(z)], axis=1))
+    columns = embed(encoder, places)
+    columns = (columns - columns.mean(0))[:, np.ptp(columns, axis=0) > 0]
+    columns /= columns.std(0)
+    waves = SphericalHarmonics(DEGREES + 1)(torch.from_numpy(places)).double().numpy()
+    share = 4 * np.pi * ((waves.T @ columns / LATTICE) ** 2).mean(1)
+    by_degree = np.add.reduceat(share, np.arange(DEGREES + 1) ** 2)
+    return min(int(np.searchsorted(np.cumsum(by_degree), 0.5)), DEGREES)
 
 
 def _neighbour_distances(x: Array) -> Array:

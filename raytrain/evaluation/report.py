@@ -33,6 +33,11 @@ GEOMETRY = {
         "effective rank",
         "over how many directions the variance is spread; at most the length of the embedding",
     ),
+    "median_degree": (
+        "median degree",
+        "half of the variance lies in spherical harmonics up to this degree: 20,000 km over it is "
+        "what the embedding resolves; at most 30",
+    ),
     "dateline_jump": (
         "dateline jump",
         "distance across longitude 180°, relative to places as near inland; 1 is no seam",

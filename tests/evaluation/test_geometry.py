@@ -13,6 +13,7 @@ from raytrain.evaluation.geometry import (
     geometry,
     intrinsic_dimension,
     isotropy,
+    median_degree,
 )
 from raytrain.evaluation.tasks import TaskError
 from raytrain.geo import Array
@@ -139,3 +140,21 @@ def test_pairs_are_as_near_as_they_say() -> None:
         _random_pairs(lat_deg, rng),
     ):
         np.testing.assert_allclose(geo.great_circle_km(a, b), PAIR_KM, rtol=1e-6)
+
+
+@pytest.mark.parametrize("degree", [1, 7, 30])
+def test_the_degree_of_harmonics_is_found(degree: int) -> None:
+    every = baselines.harmonics(degree + 1)
+    found = median_degree(lambda lon, lat: every(lon, lat)[:, degree**2 :])
+    assert found == degree
+
+
+def test_the_median_degree_lies_between_those_of_the_columns() -> None:
+    every = baselines.harmonics(21)
+
+    def encode(lon: Array, lat: Array) -> Array:
+        """Three columns of degree 20, six of degree 3 and a constant."""
+        return every(lon, lat)[:, [0, 400, 410, 420, 10, 11, 12, 13, 14, 15]]
+
+    assert median_degree(encode) == 3
+    assert median_degree(lambda lon, lat: encode(lon, lat)[:, :6]) == 20
