@@ -24,8 +24,8 @@ from rich.markup import escape
 from rich.progress import track
 
 from raytrain.errors import UserError
-from raytrain.settings import apply_overrides, build, dump_yaml, load_yaml, redacted, to_dict
-from raytrain.training.config import TrackingConfig
+from raytrain.settings import apply_overrides, build, dump_yaml, flat, load_yaml, redacted, to_dict
+from raytrain.training.config import RunConfig, TrackingConfig
 
 MAPS = 6  # rows whose errors are drawn
 
@@ -121,7 +121,7 @@ def evaluate(
     rows = roster.roster(config.encoders, config.skip)
     task_cards = [item.card for item in labelled]
     leaks = {row.name: cards.leaks(row.modalities, task_cards) for row in rows}
-    families = roster.families(rows)
+    families = roster.families(rows, flat(to_dict(RunConfig())))
     for item in labelled:
         for note in item.notes:
             console.print(f"{item.task.name}: {note}", highlight=False)

@@ -18,7 +18,7 @@ from raytrain.errors import UserError
 from raytrain.evaluation import baselines
 from raytrain.evaluation.baselines import LabelBaseline
 from raytrain.evaluation.probes import Encoder
-from raytrain.settings import Tree, build, to_dict
+from raytrain.settings import Tree, build, flat
 
 Kind = Literal["label baseline", "encoder baseline", "encoder"]
 
@@ -73,37 +73,40 @@ def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
         if name not in skip
     ]
     named: list[Row] = []
-    architectures: list[Tree] = []
+    architectures: list[LocationEncoderConfig] = []
     for spec in dict.fromkeys(spec.rstrip("/") for spec in specs):
         if spec == GEOCLIP and GEOCLIP not in skip:
             continue  # it is among the baselines
         if spec == UNTRAINED:
-            architectures.append(to_dict(LocationEncoderConfig()))
+            architectures.append(LocationEncoderConfig())
             continue
         row, location = _named(spec)
         named.append(row)
         if location is not None and UNTRAINED not in skip:
-            architectures.append(location)
+            architectures.append(build(LocationEncoderConfig, location, "location"))
     distinct = [a for i, a in enumerate(architectures) if a not in architectures[:i]]
     fresh = [
         Row(
             name=UNTRAINED if len(distinct) == 1 else f"{UNTRAINED} {number}",
             kind="encoder baseline",
-            encode=baselines.untrained(build(LocationEncoderConfig, location, "location")),
+            encode=baselines.untrained(location),
         )
         for number, location in enumerate(distinct, 1)
     ]
     return _shortened((*label_rows(skip), *fixed, *fresh, *named))
 
 
-def families(rows: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
+def families(rows: Sequence[Row], defaults: Mapping[str, Any]) -> dict[str, tuple[Row, ...]]:
     """Rows by what they were trained as: runs that differ in nothing but their seed are one, named
-    by what their names begin with; every other row is its own."""
+    by what their names begin with; every other row is its own. `defaults`, by dotted path, are
+    those of settings that a run's raytrain did not know yet."""
     found: dict[str, list[Row]] = {}
     seeds: Counter[tuple[str, int]] = Counter()
     for row in rows:
         config = {k: v for k, v in (row.config or {}).items() if k not in ("seed", *NO_PART)}
-        recipe, seed = json.dumps(config), (row.config or {}).get("seed", 0)
+        known = {k: v for k, v in defaults.items() if k.partition(".")[0] in config}
+        recipe = json.dumps(known | flat(config), sort_keys=True)
+        seed = (row.config or {}).get("seed", 0)
         key = f"{recipe} {seeds[recipe, seed]}" if config else row.name
         seeds[recipe, seed] += 1  # a checkpoint of the same run is no other seed
         found.setdefault(key, []).append(row)

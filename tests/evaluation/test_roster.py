@@ -111,11 +111,18 @@ def test_runs_that_differ_in_their_seed_are_one_family(tmp_path: Path) -> None:
     ]
     other = run(tmp_path / "salt", method="salt")
     same = f"{urls[0]}/checkpoint_000007"
-    found = families(roster([*urls, other, same], skip=SKIP))
+    found = families(roster([*urls, other, same], skip=SKIP), {})
     names = {name: [row.name for row in rows] for name, rows in found.items()}
     assert names["melt (2 seeds)"] == ["melt-0", "melt-1"]
     assert names["salt"] == ["salt"]
     assert names[same] == [same]
+
+
+def test_a_setting_that_a_run_did_not_know_had_its_default(tmp_path: Path) -> None:
+    settings: list[dict[str, Any]] = [{"steps": 5}, {"steps": 5, "clip": 1.0}, {"clip": 2.0}]
+    urls = [run(tmp_path / f"r-{s}", seed=s, training=t) for s, t in enumerate(settings)]
+    found = families(roster(urls, skip=SKIP), {"training.clip": 1.0, "training.steps": 5})
+    assert [*found][-2:] == ["r (2 seeds)", "r-2"]
 
 
 def test_rows_of_one_name_keep_their_paths(tmp_path: Path) -> None:
