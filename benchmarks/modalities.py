@@ -10,17 +10,15 @@
 MELT on every subset of four modalities. Under the recipe of `earth` a step has 1,536 pairs, shared
 by the modalities that are there; under the paper's 2,048 of each, fifty times over the longest.
 Runs that are complete are not repeated. Then one evaluation on 10° blocks, on other splits than any
-recipe was chosen by; with --nested of the subsets that grow in the order above. On a GPU, where
-there is one, a run takes seconds.
+recipe was chosen by; with --nested of the subsets that grow in the order above. It
+trains on a GPU, where there is one.
 """
 
 import argparse
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
-from without_ray import pretrain
+from without_ray import evaluate, pretrain
 
 from raytrain.data.cards import EARTH
 
@@ -44,8 +42,7 @@ def main() -> None:
         for subset in (NESTED if options.nested else SUBSETS)
         for seed in options.seeds
     ]
-    page = [f"root={EARTH}", "first_seed=5", f"output={folder}/evaluation"]
-    subprocess.run([sys.executable, "-m", "raytrain.evaluate", *runs, *page], check=True)
+    evaluate(runs, folder, "first_seed=5")
 
 
 def train(folder: Path, recipe: str, root: str, subset: tuple[str, ...], seed: int) -> str:

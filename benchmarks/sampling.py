@@ -12,13 +12,11 @@ train in this process, without Ray: the losses are those of raytrain.pretrain.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from without_ray import pretrain
+from without_ray import evaluate, pretrain
 
 from raytrain import geo
 from raytrain.data.cards import EARTH, card_names, load_card
@@ -69,8 +67,7 @@ def main() -> None:
     folder = Path(options.folder).resolve()
     runs = [train(folder, arm, seed) for seed in options.seeds for arm in options.only]
     if not options.no_evaluation:
-        page = [f"root={EARTH}", f"output={folder}/evaluation", "skip=geoclip"]
-        subprocess.run([sys.executable, "-m", "raytrain.evaluate", *runs, *page], check=True)
+        evaluate(runs, folder, "skip=geoclip")
 
 
 def train(folder: Path, arm: str, seed: int) -> str:

@@ -7,15 +7,13 @@
 Each arm has the settings of those before it, too. All see the same three modalities in 600 steps
 of 3 x 512 pairs, so that the paper's learning rate and epochs, made for larger batches and longer
 training, are no part of it. Runs that are complete are not repeated. Then one evaluation on 10°
-blocks, on other splits than any recipe was chosen by. About forty minutes on two cores.
+blocks, on other splits than any recipe was chosen by.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
-from without_ray import pretrain
+from without_ray import evaluate, pretrain
 
 from raytrain.data.cards import EARTH
 
@@ -48,8 +46,7 @@ def main() -> None:
         for seed in options.seeds:
             where = [f"name={number}-{step}-{seed}", f"storage={folder}", f"seed={seed}"]
             runs.append(pretrain([*where, *settings], "paper"))
-    page = [f"root={EARTH}", "first_seed=5", f"output={folder}/evaluation"]
-    subprocess.run([sys.executable, "-m", "raytrain.evaluate", *runs, *page], check=True)
+    evaluate(runs, folder, "first_seed=5")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""A run that trains in this process: Ray takes longer to start than a short run lasts."""
+"""Runs that train in this process, since Ray takes longer to start than a short one lasts, and the
+evaluation of them all."""
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from raytrain.data.cards import EARTH
 from raytrain.data.preparation import ready
 from raytrain.data.reader import ByThread, Reader
 from raytrain.pretrain import read_config
@@ -34,3 +39,11 @@ def pretrain(overrides: list[str], recipe: str | None = None) -> str:
         outcome = train(job, readers, device, start)
         print(config.name, {k: round(v, 3) for k, v in outcome["validation"].items()}, flush=True)
     return job.run_url
+
+
+def evaluate(runs: list[str], folder: Path, *settings: str) -> None:
+    """`python -m raytrain.evaluate` with the labels of earth; the page goes into the folder."""
+    where = [f"root={EARTH}", f"output={folder}/evaluation"]
+    subprocess.run(
+        [sys.executable, "-m", "raytrain.evaluate", *runs, *where, *settings], check=True
+    )

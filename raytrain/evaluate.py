@@ -152,8 +152,8 @@ def evaluate(
     for line in verdicts(content):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for name, members in families.items():
-        if teachers := members[0].teachers:
-            said = f"{name} was taught by {', '.join(teachers)}: no independent peer of it"
+        if members[0].taught:
+            said = f"{name} was {members[0].taught}"
             console.print(said, highlight=False, markup=False, soft_wrap=True)
     page = report.page(content, pictures(families, labelled, pooled[0]))
     parquet = io.BytesIO()

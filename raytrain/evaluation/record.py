@@ -78,8 +78,8 @@ def _row(name: str, members: Sequence[Row], single: Scores) -> Record:
     if len(members) > 1:
         listed = [f"{b} " + ", ".join(f"{v:.3f}" for v in each) for b, each in means.items()]
         notes.append(f"mean of {len(members)} training seeds: " + "; ".join(listed))
-    if teachers := members[0].teachers:
-        notes.append(f"taught by {', '.join(teachers)}: no independent peer of it")
+    if members[0].taught:
+        notes.append(members[0].taught)
     return {
         "name": name,
         "kind": members[0].kind,

@@ -51,10 +51,11 @@ class Row:
     run_url: str | None = None  # where a run's metrics are
 
     @property
-    def teachers(self) -> tuple[str, ...]:
-        """The location encoders whose embeddings it was trained on."""
+    def taught(self) -> str:
+        """In words, by which location encoders' embeddings; "" by none."""
         sources = [modality.get("source") or {} for modality in self.modalities]
-        return tuple(s["encoder"] for s in sources if s.get("kind") == "encoder")
+        teachers = [s["encoder"] for s in sources if s.get("kind") == "encoder"]
+        return f"taught by {', '.join(teachers)}: no independent peer of it" if teachers else ""
 
 
 def roster(specs: Sequence[str], skip: Collection[str] = ()) -> tuple[Row, ...]:
