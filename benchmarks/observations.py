@@ -1,0 +1,108 @@
+"""Is the location encoder the limit, or what its modalities know? The observations themselves, as
+they are at a labelled place, in place of an encoder.
+
+    python -m raytrain.prepare earth tasks
+    python benchmarks/observations.py [--folder observations]
+
+A location encoder has to guess what satellite, vegetation and atmosphere show at a place. `seen`
+reads it off the rasters: statistics of the patches around the place. `kernel` is 800 random Fourier
+features of these (Rahimi and Recht 2007): a ridge on them is a kernel regression on what is seen.
+Beside random fields and beside the encoder in the box it is about what an encoder could reach that
+knew these modalities perfectly.
+"""
+
+import argparse
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from without_ray import evaluate
+
+import raytrain
+from raytrain.data.cards import load_card
+from raytrain.data.sources.rasters import Patches, RasterSource, read_raster
+from raytrain.encoders.random_field import RandomFieldConfig
+from raytrain.evaluation.baselines import from_module
+from raytrain.geo import Array, random_on_sphere
+
+MODALITIES = ("satellite", "vegetation", "atmosphere")
+STRIDES, PATCH_PX = (1, 2, 8), 16  # of images: pixels 6 to 60 km wide
+COLUMNS = 800
+SKIP = "skip=label-kNN,inverse distance,unit xyz,random Fourier,untrained harmonics,untrained"
+fields = from_module(RandomFieldConfig().build())
+earth = raytrain.load("earth")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--folder", default="observations", help="where the page goes")
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    rows = [
+        f"observations:{row.__name__}" for row in (seen, seen_fields, kernel_fields, kernel_earth)
+    ]
+    evaluate(["earth", *rows], Path(options.folder).resolve(), "first_seed=5", SKIP)
+
+
+def seen(lon: Array, lat: Array) -> Array:
+    """Of each modality at places: of an image the mean, deviation, 10 % and 90 % of a patch by
+    channel and stride, and mean and deviation of its middle; of a vector the values."""
+    lonlat_deg = np.column_stack([lon, lat]).astype(float)
+    columns = []
+    for name in MODALITIES:
+        patch = patches(name).at(lonlat_deg).astype(float)
+        columns.append(patch if patch.ndim == 2 else statistics(patch))
+    return np.hstack(columns)
+
+
+def seen_fields(lon: Array, lat: Array) -> Array:
+    return np.hstack([seen(lon, lat), fields(lon, lat)])
+
+
+def kernel_fields(lon: Array, lat: Array) -> Array:
+    return np.hstack([kernel(lon, lat), fields(lon, lat)])
+
+
+def kernel_earth(lon: Array, lat: Array) -> Array:
+    return np.hstack([kernel(lon, lat), earth.encode(lon, lat)])
+
+
+def kernel(lon: Array, lat: Array) -> Array:
+    """cos(w · x + b) of what is seen, standardised: a Gaussian kernel, sqrt(columns) wide."""
+    mean, std = moments()
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(len(mean), COLUMNS)) / np.sqrt(len(mean))
+    return np.cos((seen(lon, lat) - mean) / std @ weights + rng.uniform(0, 2 * np.pi, COLUMNS))
+
+
+def statistics(patch: Array) -> Array:
+    """Columns [n, c] of patches [n, channels, px, px]."""
+    middle = PATCH_PX // 2
+    inner, core = (patch[:, :, middle - r : middle + r, middle - r : middle + r] for r in (3, 1))
+    low, high = np.percentile(patch, [10, 90], axis=(2, 3))
+    whole, near = (part.mean((2, 3)) for part in (patch, inner))
+    spread, near_spread = (part.std((2, 3)) for part in (patch, inner))
+    return np.hstack([whole, spread, core.mean((2, 3)), near, near_spread, low, high])
+
+
+@cache
+def patches(name: str) -> Patches:
+    source = load_card(name).source
+    assert isinstance(source, RasterSource)
+    raster = read_raster(source.file, Path(), source.variable).astype(np.float32)
+    if source.nodata is not None:
+        raster = np.where(raster == source.nodata, 0, raster)
+    is_image = source.patch_px > 1
+    return Patches(raster, PATCH_PX if is_image else 1, STRIDES if is_image else (1,), True)
+
+
+@cache
+def moments() -> tuple[Array, Array]:
+    """Mean and deviation of the columns over the Earth."""
+    x = seen(*random_on_sphere(20_000, np.random.default_rng(0)).T)
+    return x.mean(0), x.std(0)
+
+
+if __name__ == "__main__":
+    main()
