@@ -18,6 +18,7 @@ from raytrain.data.preparation import prepare
 from raytrain.data.sources.rasters import RasterSource
 
 TEACHER = Path(__file__).with_name("geoclip.yaml")
+SCALES = [str(card) for card in sorted(Path(__file__).with_name("scales").glob("*.yaml"))]
 THREE = "satellite,vegetation,atmosphere"
 SCALE = "objective.logit_scale"
 
@@ -34,6 +35,11 @@ ARMS = {
     # distinct places of each modality
     "places-10000": ["data.root={folder}/10000"],
     "places-100000": ["data.root={folder}/100000"],
+    # scales of patches: three in place of two
+    "scales-1-4-16": [
+        "data.root={folder}/scales",
+        f"data.modalities={','.join([*SCALES, 'atmosphere'])}",
+    ],
     # the objective
     "contrast": ["objective.kind=contrast"],
     "regression": ["objective.kind=regression"],
@@ -91,6 +97,8 @@ def make_shards(folder: Path) -> None:
     for places in (10_000, 100_000):
         for card in rasters:
             prepare(card, f"{folder}/{places}", rasters, places=places, collection=EARTH)
+    for name in [*SCALES, "atmosphere"]:
+        prepare(load_card(name), f"{folder}/scales", rasters, collection=EARTH)
     prepare(load_card(str(TEACHER)), EARTH)
 
 
