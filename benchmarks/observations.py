@@ -12,7 +12,6 @@ knew these modalities perfectly.
 """
 
 import argparse
-import os
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +25,7 @@ from raytrain.encoders.random_field import RandomFieldConfig
 from raytrain.evaluation.baselines import from_module
 from raytrain.geo import Array, random_on_sphere
 
-MODALITIES = ("satellite", "vegetation", "atmosphere")
-STRIDES, PATCH_PX = (1, 2, 8), 16  # of images: pixels 6 to 60 km wide
+STRIDES = (1, 2, 8)  # of images: pixels 6 to 60 km wide
 COLUMNS = 800
 SKIP = "skip=label-kNN,inverse distance,unit xyz,random Fourier,untrained harmonics,untrained"
 fields = from_module(RandomFieldConfig().build())
@@ -38,7 +36,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--folder", default="observations", help="where the page goes")
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     rows = [
         f"observations:{row.__name__}" for row in (seen, seen_fields, kernel_fields, kernel_earth)
     ]
@@ -50,7 +47,7 @@ def seen(lon: Array, lat: Array) -> Array:
     channel and stride, and mean and deviation of its middle; of a vector the values."""
     lonlat_deg = np.column_stack([lon, lat]).astype(float)
     columns = []
-    for name in MODALITIES:
+    for name in earth.config["cards"]:
         patch = patches(name).at(lonlat_deg).astype(float)
         columns.append(patch if patch.ndim == 2 else statistics(patch))
     return np.hstack(columns)
@@ -78,7 +75,7 @@ def kernel(lon: Array, lat: Array) -> Array:
 
 def statistics(patch: Array) -> Array:
     """Columns [n, c] of patches [n, channels, px, px]."""
-    middle = PATCH_PX // 2
+    middle = patch.shape[-1] // 2
     inner, core = (patch[:, :, middle - r : middle + r, middle - r : middle + r] for r in (3, 1))
     low, high = np.percentile(patch, [10, 90], axis=(2, 3))
     whole, near = (part.mean((2, 3)) for part in (patch, inner))
@@ -88,13 +85,14 @@ def statistics(patch: Array) -> Array:
 
 @cache
 def patches(name: str) -> Patches:
-    source = load_card(name).source
+    card = load_card(name)
+    source = card.source
     assert isinstance(source, RasterSource)
-    raster = read_raster(source.file, Path(), source.variable).astype(np.float32)
+    raster = read_raster(source.file, card.folder, source.variable, source.bands)
     if source.nodata is not None:
         raster = np.where(raster == source.nodata, 0, raster)
-    is_image = source.patch_px > 1
-    return Patches(raster, PATCH_PX if is_image else 1, STRIDES if is_image else (1,), True)
+    strides = STRIDES if source.patch_px > 1 else source.strides
+    return Patches(raster.astype(np.float32), source.patch_px, strides, source.true_scale)
 
 
 @cache

@@ -4,8 +4,9 @@
     python benchmarks/recipe.py [--folder recipe] [--only ARM …] [--seeds 0 1]
 
 Then one evaluation with 300 labels on 10° blocks, on five splits; three of them chose the recipe.
-Runs that are complete are not repeated. Fewer places, and GeoCLIP's embedding of 200,000 places as
-a fourth modality, are made on first use. It trains on a GPU, where there is one.
+Runs that are complete are not repeated. Shards of fewer places, of patches at other scales, and of
+GeoCLIP's embedding of 200,000 places as a fourth modality, are made on first use. It trains on a
+GPU, where there is one.
 """
 
 import argparse

@@ -10,6 +10,7 @@ and deep inside. A probe never has a label of the block that it is tested on, in
 """
 
 import argparse
+from functools import cache
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -42,8 +43,8 @@ def main() -> None:
     for item in load_labels(DEVELOPMENT, EARTH):
         task = item.task
         plan = [split(task, seed=seed, budget=options.budget) for seed in range(options.splits)]
-        distance_km = unseen_km(task.lonlat_deg)
-        band = np.digitize(np.concatenate([distance_km[part.test] for part in plan]), BANDS_KM) - 1
+        tested = np.concatenate([part.test for part in plan])
+        band = np.digitize(unseen_km(task.lonlat_deg)[tested], BANDS_KM) - 1
         errors = [
             np.concatenate(
                 [o.error for o in score_cell(Cell(row, task, [("ridge", p) for p in plan]))]
@@ -52,7 +53,7 @@ def main() -> None:
         ]
         for number, name in enumerate(NAMES):
             without, trained = (float(error[band == number].mean()) for error in errors)
-            places = len({*np.concatenate([p.test for p in plan])[band == number].tolist()})
+            places = len(np.unique(tested[band == number]))
             saved[name].append(1 - trained / without)
             print(f"{task.name:24} {name:42} {places:6,} places {1 - trained / without:+.1%}")
     print("less error than kriging, mean of the tasks:")
@@ -62,11 +63,18 @@ def main() -> None:
 
 def unseen_km(lonlat_deg: geo.Array) -> geo.Array:
     """How far places [n, 2] are from the blocks that pretraining saw; 0 within these."""
-    dense = geo.random_on_sphere(2_000_000, np.random.default_rng(0))  # 16 km apart
-    seen = cKDTree(geo.unit_xyz(dense[~geo.held_out(dense)]))
-    chord, _ = seen.query(geo.unit_xyz(lonlat_deg))
-    km = 2 * geo.EARTH_RADIUS_KM * np.arcsin(chord / 2)
+    seen, tree = seen_places()
+    _, nearest = tree.query(geo.unit_xyz(lonlat_deg))
+    km = geo.great_circle_km(lonlat_deg, seen[nearest])
     return np.where(geo.held_out(lonlat_deg), km, 0.0)
+
+
+@cache
+def seen_places() -> tuple[geo.Array, cKDTree]:
+    """Places of the blocks that pretraining saw, 16 km apart."""
+    dense = geo.random_on_sphere(2_000_000, np.random.default_rng(0))
+    seen = dense[~geo.held_out(dense)]
+    return seen, cKDTree(geo.unit_xyz(seen))
 
 
 if __name__ == "__main__":

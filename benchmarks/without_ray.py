@@ -1,13 +1,13 @@
 """Runs that train in this process, since Ray takes longer to start than a short one lasts, and the
 evaluation of them all."""
 
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 
+import raytrain.evaluate
 from raytrain.data.cards import EARTH
 from raytrain.data.preparation import ready
 from raytrain.data.reader import ByThread, Reader
@@ -44,6 +44,5 @@ def pretrain(overrides: list[str], recipe: str | None = None) -> str:
 def evaluate(runs: list[str], folder: Path, *settings: str) -> None:
     """`python -m raytrain.evaluate` with the labels of earth; the page goes into the folder."""
     where = [f"root={EARTH}", f"output={folder}/evaluation"]
-    subprocess.run(
-        [sys.executable, "-m", "raytrain.evaluate", *runs, *where, *settings], check=True
-    )
+    if status := raytrain.evaluate.main([*runs, *where, *settings]):
+        sys.exit(status)
