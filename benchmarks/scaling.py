@@ -16,10 +16,11 @@ A step is predicted as the sum of what happens in turn, on every worker at once:
 
 Seconds of a step, a pair and a similarity are measured with --measure DEVICE, and by --check. Else
 they are of one H200: a similarity's from its peak rates (6 x 256 flops at 67 TFLOP/s, and 32 bytes
-at 4.8 TB/s), the others so that the README's figures of the default run come out, 67,000 pairs a
-second at 1,536 pairs a step and 408,000 at 12,288. Parameters and bytes of activations and shards
-are counted on the default model and on earth-mini. One GPU's memory holds less than all of it: the
-sheet knows of parameters, activations, gathered embeddings and similarities alone.
+at 4.8 TB/s), the others so that the figures of docs/benchmarks.md come out: of the default run
+67,000 pairs a second at 1,536 pairs a step and 408,000 at 12,288. Parameters and bytes of
+activations and shards are counted on the default model and on earth-mini. One GPU's memory holds
+less than all of it: the sheet knows of parameters, activations, gathered embeddings and
+similarities alone.
 """
 
 import argparse

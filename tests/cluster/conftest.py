@@ -1,4 +1,4 @@
-"""A cluster by the text of README: real hosts, real commands, and an AWS that is not Amazon's."""
+"""A cluster by docs/cluster.md: real hosts, real commands, and an AWS that is not Amazon's."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cluster import aws
 from cluster.hosts import HOME, ROOT, Host, hosts, lack
-from cluster.user import FOLDER, TIMES, User, for_these_hosts, readme, wait_until
+from cluster.user import FOLDER, TIMES, User, for_these_hosts, told, wait_until
 
 from raytrain.storage import cache_dir
 
@@ -109,15 +109,15 @@ def equip(laptop: Host, wheel: Path, key: Path) -> None:
 
 
 def begin(user: User, wheel: Path) -> None:
-    """All that README says before the first job."""
+    """All that the page says before the first job."""
     user.do(f"uv pip install --offline --python ~/venv/bin/python /opt/{wheel.name}")
     public = f"fileb://{HOME}/.ssh/authorized_keys"
     user.do(f"aws ec2 import-key-pair --key-name {KEY} --public-key-material {public}")
-    user.do(readme("aws s3 mb"))
-    user.do(readme("aws cloudformation deploy"))
-    user.do(readme("ray get-auth-token") + " > /dev/null")  # it shows the token
+    user.do(told("aws s3 mb"))
+    user.do(told("aws cloudformation deploy"))
+    user.do(told("ray get-auth-token") + " > /dev/null")  # it shows the token
     with user.laptop.path("~/.profile").open("a") as profile:
-        profile.write(readme("export RAY_AUTH_MODE=token RAY_API") + "\n")
-    user.do(readme("ray up"))
-    user.laptop.start(readme("ray dashboard cluster.yaml"), folder=FOLDER)
+        profile.write(told("export RAY_AUTH_MODE=token RAY_API") + "\n")
+    user.do(told("ray up"))
+    user.laptop.start(told("ray dashboard cluster.yaml"), folder=FOLDER)
     wait_until(lambda: user.get("/api/version")[0] == 200)

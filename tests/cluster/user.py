@@ -1,4 +1,4 @@
-"""Who has a cluster on AWS by README's section "On a cluster", command by command."""
+"""Who has a cluster on AWS by docs/cluster.md, command by command."""
 
 import json
 import time
@@ -10,15 +10,15 @@ from cluster import aws
 from cluster.hosts import ROOT, Host
 
 FOLDER = "~/raytrain"  # the user's checkout
-SECTION = (ROOT / "README.md").read_text().partition("## On a cluster")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
 # Ray starts as many processes for a job as a node has CPUs, in advance; here all share a machine.
 PATIENT = "    export RAY_prestart_worker_first_driver=0\n"
 TIMES: list[tuple[str, float]] = []  # what was done on clusters, and the seconds that it took
 
 
-def readme(beginning: str) -> str:
-    """The one command of the section that begins so, without its comment."""
-    lines = SECTION.replace("\\\n", "").splitlines()
+def told(beginning: str) -> str:
+    """The one command of the page that begins so, without its comment."""
+    lines = PAGE.replace("\\\n", "").splitlines()
     (command,) = [line for line in lines if line.startswith(beginning)]
     return command.partition("  #")[0].strip()
 

@@ -1,4 +1,4 @@
-"""README's section "On a cluster", and what it and cluster.yaml promise."""
+"""What docs/cluster.md and cluster.yaml promise."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import torch
 import yaml
 from cluster import aws
 from cluster.hosts import HOME, ROOT
-from cluster.user import FOLDER, User, readme
+from cluster.user import FOLDER, User, told
 
 from raytrain import geo
 from raytrain.data.preparation import ready
@@ -50,7 +50,7 @@ def installed(user: User) -> str:
     user.do(f"python -m raytrain.prepare earth-mini --places 3000 --root {BUCKET}/earth-mini")
     data = [f"data.root={BUCKET}/earth-mini", "data.modalities=vegetation,atmosphere"]
     overrides = ["name=installed", *SPREAD, *TINY, *data, "training.steps=4"]
-    return user.submit(readme("ray job submit -- python -m raytrain.pretrain"), overrides)
+    return user.submit(told("ray job submit -- python -m raytrain.pretrain"), overrides)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def changed(user: User, installed: str) -> str:
     (folder / "raytrain" / "recipes" / "own.yaml").write_text(RECIPE)
     make_own(folder)
     user.do("aws s3 mv --quiet --recursive own s3://my-bucket/own")
-    return user.submit(readme("ray job submit --working-dir"), ["name=three", *SPREAD, *OWN])
+    return user.submit(told("ray job submit --working-dir"), ["name=three", *SPREAD, *OWN])
 
 
 def make_own(folder: Path) -> None:
@@ -83,7 +83,7 @@ def test_workers_come_for_a_job_and_train_on_three_hosts(user: User, installed: 
     assert "need 22.5 CPUs, but the cluster has 0; waiting up to 15 minutes for nodes" in installed
     assert "installed starts: melt, 4 steps, 3 workers on CPU" in installed
     assert {len(nodes) for nodes in nodes_of_workers(user)} == {3}
-    nodes = re.findall(r"(\d+) worker", user.do(readme("ray exec")))  # active and idle
+    nodes = re.findall(r"(\d+) worker", user.do(told("ray exec")))  # active and idle
     assert sum(map(int, nodes)) == 3
 
 
@@ -110,9 +110,9 @@ def test_models_logs_and_artifacts_outlive_the_job(user: User, installed: str) -
     )
     assert np.isfinite(np.array(encoder)).all()
     job = re.findall(r"raysubmit_\w+", installed)[0]
-    assert job in user.do(readme("ray job list"))
-    assert "installed starts: melt" in user.do(f"{readme('ray job logs').rpartition(' ')[0]} {job}")
-    user.laptop.start(readme("ray dashboard --port 5000"), folder=FOLDER)
+    assert job in user.do(told("ray job list"))
+    assert "installed starts: melt" in user.do(f"{told('ray job logs').rpartition(' ')[0]} {job}")
+    user.laptop.start(told("ray dashboard --port 5000"), folder=FOLDER)
     found = user.script(
         "import json, mlflow\n"
         "mlflow.set_tracking_uri('http://127.0.0.1:5000')\n"
@@ -235,7 +235,7 @@ def test_no_secret_is_written_anywhere(user: User, changed: str) -> None:
 
 
 def test_nothing_is_left_when_the_cluster_is_taken_down(user: User, installed: str) -> None:
-    user.do(readme("ray down"))
+    user.do(told("ray down"))
     query = "Reservations[].Instances[].State.Name"
     states = user.do(f"aws ec2 describe-instances --query '{query}' --output text").split()
     assert Counter(states) == {"terminated": 4}
