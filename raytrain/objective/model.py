@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raytrain.batch import Batch
 from raytrain.encoders.location import LocationEncoder
-from raytrain.encoders.modality import Tower
+from raytrain.encoders.modality import ImageTarget, Tower
 from raytrain.encoders.positional.direct import unit_xyz
 from raytrain.objective.collectives import sum_over_ranks
 from raytrain.objective.losses import (
@@ -55,9 +55,10 @@ class ObjectiveConfig:
     """What is minimised: `contrast`, `regression`, or `both`, their sum with `regression_weight`.
 
     Contrast sees the embeddings at unit length; regression reads the location embedding as it is,
-    by one linear head a modality. `weights` scales a modality's share in both (default 1);
-    `negatives` and `direction` are those of objective.losses.contrast, `near` says what becomes of
-    negatives that are near.
+    by one linear head a modality, of images their means over a coarse `grid` or their `statistics`
+    (Tower.target). `weights` scales a modality's share in both (default 1); `negatives` and
+    `direction` are those of objective.losses.contrast, `near` says what becomes of negatives that
+    are near.
     """
 
     kind: Literal["contrast", "regression", "both"] = "both"
@@ -65,6 +66,7 @@ class ObjectiveConfig:
     direction: Direction = "both"
     near: NearConfig = field(default_factory=NearConfig)
     logit_scale: LogitScaleConfig = field(default_factory=LogitScaleConfig)
+    image_target: ImageTarget = "grid"
     regression_weight: float = 3.0
     weights: dict[str, float] = field(default_factory=dict)
 
@@ -97,7 +99,8 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict()
         if objective.kind != "contrast":
             for name, tower in towers.items():
-                self.heads[name] = nn.Linear(location.learned_dim, tower.target_dim)
+                targets = tower.target_dim(objective.image_target)
+                self.heads[name] = nn.Linear(location.learned_dim, targets)
         if objective.kind == "regression":
             self.towers.requires_grad_(False)
         scale = objective.logit_scale
@@ -108,6 +111,7 @@ class Model(nn.Module):
 
         own = {name: log(scale.init_of.get(name, scale.init)) for name in towers}
         self.log_logit_scale = nn.ParameterDict(own) if scale.per_modality else log(scale.init)
+        self.settle()
 
     def forward(self, batch: Batch) -> Outputs:
         pairs = {name: self._embed(name, *batch[name]) for name in batch}
@@ -126,7 +130,8 @@ class Model(nn.Module):
         if self.objective.kind != "regression":
             seen = unit(tower(observation))
         if self.objective.kind != "contrast":
-            prediction, target = self.heads[name](location), tower.target(observation)
+            prediction = self.heads[name](location)
+            target = tower.target(observation, self.objective.image_target)
         xyz = unit_xyz(lonlat_deg).float()
         return Embedded(xyz, unit(location), seen, prediction.float(), target.float())
 
@@ -146,10 +151,14 @@ class Model(nn.Module):
         return Loss(total, {"loss": total.detach(), **parts})
 
     @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
-        """Keep learned scales at most `max`; call after each optimizer step."""
+    def settle(self) -> None:
+        """Keep learned scales at most `max`, and the location encoder's kernel that of what the
+        heads predict; call after each optimizer step."""
         for name in self.towers:
             self._log_logit_scale(name).clamp_(max=math.log(self.objective.logit_scale.max))
+        if self.location.kernel:
+            heads = [head for head in self.heads.values() if isinstance(head, nn.Linear)]
+            self.location.kernel.expect(heads)
 
 
 def unit(rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

@@ -147,6 +147,13 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     evaluate: EvaluatorConfig = field(default_factory=EvaluatorConfig)
 
+    def __post_init__(self) -> None:
+        if self.location.kernel and self.objective.kind == "contrast":
+            raise ValueError(
+                "location.kernel reads the heads of regression, and objective.kind=contrast has "
+                "none; take objective.kind=both, or leave the kernel out (location.kernel=null)"
+            )
+
 
 def new_run_name(config: RunConfig) -> str:
     """A name by method and time, as in melt-20260131-120000."""

@@ -73,7 +73,7 @@ def train(
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        model.clamp_logit_scale()
+        model.settle()
         for name, pairs in batch.items():
             rows = len(pairs.lonlat_deg)
             positions[name] = further(positions.get(name, ()), ranks, rows)

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import Tensor
 from raytrain.encoders.modality import (
     CNNConfig,
     FieldSpec,
+    ImageTarget,
     MLPTowerConfig,
     ProjectionConfig,
     TimmConfig,
@@ -46,9 +49,10 @@ def test_every_kind_of_tower_embeds_and_learns(config: TowerConfig, field: Field
     assert embedding.dtype == torch.float32
     embedding.square().sum().backward()
     assert all(p.grad is not None for p in tower.parameters())
-    target = tower.target(seen)
-    assert target.shape == (4, tower.target_dim)
-    assert not target.requires_grad
+    for of_images in get_args(ImageTarget):
+        target = tower.target(seen, of_images)
+        assert target.shape == (4, tower.target_dim(of_images))
+        assert not target.requires_grad
 
 
 def test_observations_are_standardised_by_channel_and_constants_stay_zero() -> None:
@@ -66,6 +70,23 @@ def test_an_images_target_is_its_mean_over_a_small_grid() -> None:
     values = (seen.numpy().astype(float) - np.arange(6).reshape(6, 1, 1)) / 10
     expected = values.reshape(4, 6, 4, 4, 4, 4).mean(axis=(3, 5)).reshape(4, 96)
     np.testing.assert_allclose(tower.target(seen), expected, atol=1e-5)
+
+
+def test_or_statistics_of_it_and_of_its_middle() -> None:
+    seen = observations(TILE)
+    values = (seen.numpy().astype(float) - np.arange(6).reshape(6, 1, 1)) / 10
+    middle, core = values[..., 5:11, 5:11], values[..., 7:9, 7:9]
+    quantiles = np.quantile(values, [0.1, 0.9], axis=(2, 3))
+    parts = [values.mean((2, 3)), values.std((2, 3)), *quantiles]
+    parts += [middle.mean((2, 3)), middle.std((2, 3)), core.mean((2, 3))]
+    target = CNNConfig().build(TILE, dim=2).target(seen, "statistics")
+    np.testing.assert_allclose(target, np.concatenate(parts, axis=1), atol=1e-5)
+
+
+def test_the_statistics_of_one_pixel_are_numbers() -> None:
+    tower = CNNConfig(patch_px=1, stages=1).build(FieldSpec(shape=(1, 1, 1)), dim=2)
+    target = tower.target(torch.full((1, 1, 1, 1), 3.0), "statistics")
+    assert target.tolist() == [[3.0, 0.0, 3.0, 3.0, 3.0, 0.0, 3.0]]
 
 
 def test_mean_and_deviation_are_saved_with_the_tower() -> None:

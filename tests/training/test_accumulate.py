@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raytrain.batch import Batch, Pairs
+from raytrain.encoders.kernel import KernelConfig
 from raytrain.encoders.location import LocationEncoderConfig
 from raytrain.encoders.modality import CNNConfig, FieldSpec, MLPTowerConfig
 from raytrain.encoders.networks import SirenConfig
@@ -40,7 +42,11 @@ each_combination = pytest.mark.parametrize(
 
 
 def a_model(
-    negatives: Negatives, direction: Direction, near: NearConfig = PLAIN, dropout: float = 0.0
+    negatives: Negatives,
+    direction: Direction,
+    near: NearConfig = PLAIN,
+    dropout: float = 0.0,
+    kernel: KernelConfig | None = None,
 ) -> Model:
     """With a temperature a modality where distances matter."""
     torch.manual_seed(0)
@@ -48,6 +54,7 @@ def a_model(
         positional=SphericalHarmonicsConfig(degrees=4),
         network=SirenConfig(width=16, dropout=dropout),
         dim=8,
+        kernel=kernel,
     ).build()
     towers = {
         "image": CNNConfig(width=4, stages=2, target_px=2).build(FieldSpec(shape=(2, 8, 8)), 8),
@@ -159,8 +166,25 @@ def test_each_modality_learns_its_own_temperature_up_to_the_largest() -> None:
     assert "log_logit_scale.image" not in gradients
     with torch.no_grad():
         model.log_logit_scale["image"].fill_(9.0)
-    model.clamp_logit_scale()
+    model.settle()
     assert model(a_batch()).logit_scale.tolist() == pytest.approx([100.0, 5.0])
+
+
+def test_the_kernel_is_of_what_the_heads_predict_after_each_step() -> None:
+    model = a_model("batch", "both", kernel=KernelConfig(columns=5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    places, kernel = a_batch()["image"].lonlat_deg, model.location.kernel
+    assert kernel is not None
+    for _ in range(2):  # before the first step, and after it
+        heads = [head for head in model.heads.values() if isinstance(head, nn.Linear)]
+        assert [head.out_features for head in heads] == [8, 3]
+        fresh = KernelConfig(columns=5).build(8)
+        fresh.expect(heads)
+        learned = model.location.learned(places)
+        assert torch.equal(model.location(places)[:, 8:13], fresh(learned))
+        step(model, a_batch(), 1)
+        optimizer.step()
+        model.settle()
 
 
 def test_both_passes_over_a_part_draw_the_same_dropout() -> None:

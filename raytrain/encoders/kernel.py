@@ -1,0 +1,67 @@
+"""A Gaussian kernel between what is expected at places, as columns of an embedding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """`columns` random Fourier features (Rahimi and Recht 2007) of the observations that an encoder
+    expects at a place: those that its regression heads predict, standardised, all modalities with
+    equal weight. `scale` is the kernel's inverse bandwidth, for squared distances that are a mean
+    over the targets: places are alike within about 1 / `scale` deviations.
+
+    A ridge on them is a kernel regression on what is to be seen at a place. The learned columns
+    say the same linearly, each direction as loudly as training happened to make it.
+    """
+
+    columns: int = 800
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.columns < 1 or not self.scale > 0:
+            raise ValueError(
+                f"columns is {self.columns}, scale {self.scale:g}; both must be above 0"
+            )
+
+    def build(self, learned_dim: int) -> "ExpectationKernel":
+        return ExpectationKernel(self, learned_dim)
+
+
+class ExpectationKernel(nn.Module):
+    """Learned columns to columns sqrt(2) cos(W f(x) + b), of mean square 1, where f are the heads.
+
+    Heads are linear, so W f is one matrix, which `expect` makes and the weights hold. Before that
+    it is random, as if there were random heads. W and b are the same for all, whatever the seed.
+    """
+
+    weight: Tensor
+    phase: Tensor
+
+    def __init__(self, config: KernelConfig, learned_dim: int) -> None:
+        super().__init__()
+        self.dim, self.scale = config.columns, config.scale
+        mixing, phase = self._draws(learned_dim)
+        self.register_buffer("weight", mixing)
+        self.register_buffer("phase", phase)
+
+    def forward(self, learned: Float[Tensor, "n d"]) -> Float[Tensor, "n dim"]:
+        return 2**0.5 * (learned @ self.weight.T + self.phase).cos()
+
+    @torch.no_grad()
+    def expect(self, heads: Sequence[nn.Linear]) -> None:
+        """Make it the kernel between what these heads, at least one, predict."""
+        slopes = torch.cat([head.weight for head in heads])
+        mixing, phase = (draws.to(slopes) for draws in self._draws(len(slopes)))
+        self.weight.copy_(mixing @ slopes)
+        self.phase.copy_(phase + mixing @ torch.cat([head.bias for head in heads]))
+
+    def _draws(self, width: int) -> tuple[Float[Tensor, "dim width"], Float[Tensor, " dim"]]:
+        generator = torch.Generator().manual_seed(0)
+        phase = 2 * torch.pi * torch.rand(self.dim, generator=generator)
+        mixing = torch.randn(self.dim, width, generator=generator)
+        return self.scale * mixing / width**0.5, phase
