@@ -8,7 +8,8 @@ A location encoder has to guess what satellite, vegetation and atmosphere show a
 reads it off the rasters: statistics of the patches around the place. `kernel` is 800 random Fourier
 features of these (Rahimi and Recht 2007): a ridge on them is a kernel regression on what is seen.
 Beside random fields and beside the encoder in the box it is about what an encoder could reach that
-knew these modalities perfectly.
+knew these modalities perfectly. `cells_16` (3.7° wide), `cells_32` and `cells_64` (0.9°) are that
+kernel of what is seen on average in HEALPix cells: how fine must be what is known?
 """
 
 import argparse
@@ -16,17 +17,21 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from scipy.sparse import csr_array
 from without_ray import evaluate
 
 import raytrain
 from raytrain.data.cards import load_card
 from raytrain.data.sources.rasters import Patches, RasterSource, read_raster
+from raytrain.encoders.positional.healpix import neighbours
 from raytrain.encoders.random_field import RandomFieldConfig
 from raytrain.evaluation.baselines import from_module
 from raytrain.geo import Array, random_on_sphere
 
 STRIDES = (1, 2, 8)  # of images: pixels 6 to 60 km wide
 COLUMNS = 800
+SAMPLE = 200_000  # places, of which a cell of 0.9° has four
 SKIP = "skip=label-kNN,inverse distance,unit xyz,random Fourier,untrained harmonics,untrained"
 fields = from_module(RandomFieldConfig().build())
 earth = raytrain.load("earth")
@@ -36,10 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--folder", default="observations", help="where the page goes")
     options = parser.parse_args()
-    rows = [
-        f"observations:{row.__name__}" for row in (seen, seen_fields, kernel_fields, kernel_earth)
-    ]
-    evaluate(["earth", *rows], Path(options.folder).resolve(), "first_seed=5", SKIP)
+    with_fields = (seen_fields, kernel_fields, cells_16, cells_32, cells_64)
+    rows = [f"observations:{row.__name__}" for row in (seen, *with_fields, kernel_earth)]
+    settings = ("first_seed=5", "budgets=300", SKIP)
+    evaluate(["earth", *rows], Path(options.folder).resolve(), *settings)
 
 
 def seen(lon: Array, lat: Array) -> Array:
@@ -58,19 +63,54 @@ def seen_fields(lon: Array, lat: Array) -> Array:
 
 
 def kernel_fields(lon: Array, lat: Array) -> Array:
-    return np.hstack([kernel(lon, lat), fields(lon, lat)])
+    return np.hstack([kernel(seen(lon, lat)), fields(lon, lat)])
 
 
 def kernel_earth(lon: Array, lat: Array) -> Array:
-    return np.hstack([kernel(lon, lat), earth.encode(lon, lat)])
+    return np.hstack([kernel(seen(lon, lat)), earth.encode(lon, lat)])
 
 
-def kernel(lon: Array, lat: Array) -> Array:
+def cells_16(lon: Array, lat: Array) -> Array:
+    return cells(16, lon, lat)
+
+
+def cells_32(lon: Array, lat: Array) -> Array:
+    return cells(32, lon, lat)
+
+
+def cells_64(lon: Array, lat: Array) -> Array:
+    return cells(64, lon, lat)
+
+
+def cells(nside: int, lon: Array, lat: Array) -> Array:
+    """The kernel of means over cells, interpolated between these, and random fields."""
+    seen_there = corners(nside, np.column_stack([lon, lat])) @ means(nside)
+    return np.hstack([kernel(seen_there), fields(lon, lat)])
+
+
+@cache
+def means(nside: int) -> Array:
+    """What is seen [cells, columns] on average around each cell's centre: the nearer, the more."""
+    places, values = sample()
+    nearness = corners(nside, places)
+    total = np.asarray(nearness.sum(0)).ravel()
+    return (nearness.T @ values) / np.maximum(total, 1e-9)[:, None]
+
+
+def corners(nside: int, lonlat_deg: Array) -> csr_array:
+    """Weights [n, cells] of the four cells that a place lies between."""
+    pixels, weights = neighbours(torch.from_numpy(lonlat_deg).double(), torch.tensor([[nside]]))
+    places = np.tile(np.arange(len(lonlat_deg)), 4)
+    where = (places, pixels.flatten().numpy())
+    return csr_array((weights.flatten().numpy(), where), shape=(len(lonlat_deg), 12 * nside**2))
+
+
+def kernel(values: Array) -> Array:
     """cos(w · x + b) of what is seen, standardised: a Gaussian kernel, sqrt(columns) wide."""
-    mean, std = moments()
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=(len(mean), COLUMNS)) / np.sqrt(len(mean))
-    return np.cos((seen(lon, lat) - mean) / std @ weights + rng.uniform(0, 2 * np.pi, COLUMNS))
+    (_, around), rng = sample(), np.random.default_rng(0)
+    weights = rng.normal(size=(values.shape[1], COLUMNS)) / np.sqrt(values.shape[1])
+    standard = (values - around.mean(0)) / around.std(0)
+    return np.cos(standard @ weights + rng.uniform(0, 2 * np.pi, COLUMNS))
 
 
 def statistics(patch: Array) -> Array:
@@ -96,10 +136,10 @@ def patches(name: str) -> Patches:
 
 
 @cache
-def moments() -> tuple[Array, Array]:
-    """Mean and deviation of the columns over the Earth."""
-    x = seen(*random_on_sphere(20_000, np.random.default_rng(0)).T)
-    return x.mean(0), x.std(0)
+def sample() -> tuple[Array, Array]:
+    """Places all over the Earth [n, 2], and what is seen there."""
+    places = random_on_sphere(SAMPLE, np.random.default_rng(0))
+    return places, np.concatenate([seen(*part.T) for part in np.array_split(places, 20)])
 
 
 if __name__ == "__main__":

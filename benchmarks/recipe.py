@@ -1,4 +1,5 @@
-"""What each choice in the recipe of the encoder in the box is worth: one setting changed at a time.
+"""What each choice in the recipe of the encoder in the box is worth: one setting changed at a time,
+of the recipe without kernel and grids; and then these, one after another.
 
     python -m raytrain.prepare earth tasks
     python benchmarks/recipe.py [--folder recipe] [--only ARM …] [--seeds 0 1]
@@ -12,7 +13,7 @@ GPU, where there is one.
 import argparse
 from pathlib import Path
 
-from without_ray import evaluate, pretrain
+from without_ray import PLAIN, evaluate, pretrain
 
 from raytrain.data.cards import EARTH, card_names, load_card
 from raytrain.data.preparation import prepare
@@ -22,9 +23,11 @@ TEACHER = Path(__file__).with_name("geoclip.yaml")
 SCALES = [str(card) for card in sorted(Path(__file__).with_name("scales").glob("*.yaml"))]
 THREE = "satellite,vegetation,atmosphere"
 SCALE = "objective.logit_scale"
+KERNEL = ["location.kernel={}", "objective.image_target=statistics"]
+GRIDS = "{kind: healpix, min_order: 3, max_order: 6, features: 6}"
 
 ARMS = {
-    "earth": [],
+    "plain": [],
     # how long, and in what batches
     "steps-150": ["training.steps=150"],
     "steps-300": ["training.steps=300"],
@@ -70,6 +73,14 @@ ARMS = {
         f"data.modalities={THREE},{TEACHER}",
         "training.steps=1200",
     ],
+    # a kernel between what is expected: means over a grid of an image, or statistics; and grids
+    "kernel-means": ["location.kernel={}"],
+    "kernel": KERNEL,
+    "earth": [
+        *KERNEL,
+        f"location.positional={{kind: concat, parts: [{{kind: spherical_harmonics}}, {GRIDS}]}}",
+        "location.random_field.degrees=25",
+    ],
 }
 
 
@@ -88,7 +99,8 @@ def main() -> None:
 def train(folder: Path, arm: str, seed: int) -> str:
     """Train an arm, unless it is there; returns the run's folder."""
     where = [f"name={arm}-{seed}", f"storage={folder}", f"seed={seed}"]
-    return pretrain([*where, *(setting.format(folder=folder) for setting in ARMS[arm])], EARTH)
+    settings = [setting.replace("{folder}", str(folder)) for setting in ARMS[arm]]
+    return pretrain([*where, *PLAIN, *settings], EARTH)
 
 
 def make_shards(folder: Path) -> None:

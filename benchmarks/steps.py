@@ -1,4 +1,4 @@
-"""From the paper's recipe to that of the encoder in the box, a step at a time: which one matters?
+"""From the paper's recipe to that of `earth` without kernel and grids: which step matters?
 
     python -m raytrain.prepare earth tasks
     python -m raytrain.prepare earth --root few --places 20000

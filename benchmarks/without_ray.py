@@ -16,6 +16,14 @@ from raytrain.training import checkpoint
 from raytrain.training.job import chosen_cards, make_job
 from raytrain.training.loop import train
 
+# The recipe of `earth` before it had a kernel and grids: what its choices are compared with.
+PLAIN = [
+    "location.positional={kind: spherical_harmonics}",
+    "location.kernel=null",
+    "location.random_field.degrees=30",
+    "objective.image_target=grid",
+]
+
 
 def pretrain(overrides: list[str], recipe: str | None = None) -> str:
     """Train a run from its last checkpoint to its end, on a GPU where there is one, and return its

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -45,9 +46,9 @@ class ExpectationKernel(nn.Module):
     def __init__(self, config: KernelConfig, learned_dim: int) -> None:
         super().__init__()
         self.dim, self.scale = config.columns, config.scale
-        mixing, phase = self._draws(learned_dim)
-        self.register_buffer("weight", mixing)
-        self.register_buffer("phase", phase)
+        mixing, phase = _draws(self.dim, learned_dim, torch.device("cpu"))
+        self.register_buffer("weight", self.scale * mixing / learned_dim**0.5)
+        self.register_buffer("phase", phase.clone())
 
     def forward(self, learned: Float[Tensor, "n d"]) -> Float[Tensor, "n dim"]:
         return 2**0.5 * (learned @ self.weight.T + self.phase).cos()
@@ -56,12 +57,19 @@ class ExpectationKernel(nn.Module):
     def expect(self, heads: Sequence[nn.Linear]) -> None:
         """Make it the kernel between what these heads, at least one, predict."""
         slopes = torch.cat([head.weight for head in heads])
-        mixing, phase = (draws.to(slopes) for draws in self._draws(len(slopes)))
+        targets = len(slopes)
+        mixing, phase = _draws(self.dim, targets, slopes.device)
+        mixing = self.scale * mixing / targets**0.5
         self.weight.copy_(mixing @ slopes)
         self.phase.copy_(phase + mixing @ torch.cat([head.bias for head in heads]))
 
-    def _draws(self, width: int) -> tuple[Float[Tensor, "dim width"], Float[Tensor, " dim"]]:
-        generator = torch.Generator().manual_seed(0)
-        phase = 2 * torch.pi * torch.rand(self.dim, generator=generator)
-        mixing = torch.randn(self.dim, width, generator=generator)
-        return self.scale * mixing / width**0.5, phase
+
+@cache
+def _draws(
+    columns: int, width: int, device: torch.device
+) -> tuple[Float[Tensor, "columns width"], Float[Tensor, " columns"]]:
+    """Standard normal numbers and angles, the same for all; for reading only."""
+    generator = torch.Generator().manual_seed(0)
+    phase = 2 * torch.pi * torch.rand(columns, generator=generator)
+    mixing = torch.randn(columns, width, generator=generator)
+    return mixing.to(device), phase.to(device)
