@@ -12,9 +12,10 @@ from torch import Tensor, nn
 @dataclass(frozen=True, kw_only=True)
 class KernelConfig:
     """`columns` random Fourier features (Rahimi and Recht 2007) of the observations that an encoder
-    expects at a place: those that its regression heads predict, standardised, all modalities with
-    equal weight. `scale` is the kernel's inverse bandwidth, for squared distances that are a mean
-    over the targets: places are alike within about 1 / `scale` deviations.
+    expects at a place: those that its regression heads predict, standardised. `scale` is the
+    kernel's inverse bandwidth, for squared distances that are a mean over the targets: places are
+    alike within about 1 / `scale` deviations. Targets have equal weights, so that a modality of
+    many, such as a text's features, outweighs one of few.
 
     A ridge on them is a kernel regression on what is to be seen at a place. The learned columns
     say the same linearly, each direction as loudly as training happened to make it.
