@@ -47,6 +47,7 @@ def test_its_recipe_is_that_of_the_same_name() -> None:
 
 def test_it_is_small_and_says_what_it_is() -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 15e6
+    assert raytrain.load("earth").config["licence"] == "MIT"
     card = (SHIPPED / "README.md").read_text()
     for words in ("300 labels", "geoclip", "inverse distance", "NASA", "Blue Marble"):
         assert words in card, words
