@@ -24,7 +24,6 @@ SCALES = [str(card) for card in sorted(Path(__file__).with_name("scales").glob("
 THREE = "satellite,vegetation,atmosphere"
 SCALE = "objective.logit_scale"
 KERNEL = ["location.kernel={}", "objective.image_target=statistics"]
-GRIDS = "{kind: healpix, min_order: 3, max_order: 6, features: 6}"
 
 ARMS = {
     "plain": [],
@@ -76,11 +75,7 @@ ARMS = {
     # a kernel between what is expected: means over a grid of an image, or statistics; and grids
     "kernel-means": ["location.kernel={}"],
     "kernel": KERNEL,
-    "earth": [
-        *KERNEL,
-        f"location.positional={{kind: concat, parts: [{{kind: spherical_harmonics}}, {GRIDS}]}}",
-        "location.random_field.degrees=25",
-    ],
+    EARTH: [],  # as the recipe is now
 }
 
 
@@ -100,7 +95,8 @@ def train(folder: Path, arm: str, seed: int) -> str:
     """Train an arm, unless it is there; returns the run's folder."""
     where = [f"name={arm}-{seed}", f"storage={folder}", f"seed={seed}"]
     settings = [setting.replace("{folder}", str(folder)) for setting in ARMS[arm]]
-    return pretrain([*where, *PLAIN, *settings], EARTH)
+    before = [] if arm == EARTH else PLAIN
+    return pretrain([*where, *before, *settings], EARTH)
 
 
 def make_shards(folder: Path) -> None:
